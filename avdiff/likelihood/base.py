@@ -1,0 +1,49 @@
+"""What a likelihood promises. It owns the forward model and the loss, never a denoiser."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from avdiff.types import Observation
+
+
+@dataclass(frozen=True)
+class GaussianSum:
+    """y = sum_k x_k + std * n in the time domain: a likelihood with a closed form.
+
+    Attributes:
+        mixture: (B, T).
+        std: standard deviation of n, in waveform units.
+    """
+
+    mixture: Tensor
+    std: float
+
+
+class BoundLikelihood(Protocol):
+    """log p(y | x) of one observation."""
+
+    @property
+    def gaussian(self) -> GaussianSum | None:
+        """The closed form, where the likelihood is Gaussian in the time domain."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(B, K, T) sources -> (B,), up to a constant."""
+        ...
+
+    def grad(self, x: Tensor, sigma: float) -> Tensor:
+        """Gradient of `log_prob` in x at noise level sigma: (B, K, T), or (B, 1, T) where all sources share it."""
+        ...
+
+
+class Likelihood(ABC):
+    """Frozen settings of a likelihood, waiting for a mixture."""
+
+    @abstractmethod
+    def bind(self, observation: Observation) -> BoundLikelihood:
+        """Tie the likelihood to a mixture that is already at the priors' level."""

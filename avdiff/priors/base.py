@@ -1,0 +1,74 @@
+"""What a prior promises, and the product of priors that a sampler sees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class DiffusionPrior(nn.Module, ABC):
+    """p(x) known through its minimum mean square error denoiser, E[x0 | x0 + sigma n = x, cond].
+
+    The same call trains and samples. Tweedie's formula turns it into a score: (D(x; sigma) - x) / sigma^2
+    (SSNAPS, eq. 4).
+
+    Attributes:
+        sigma_data: standard deviation of the data that the prior was trained on, in waveform units. Mixtures are
+            scaled to it before sampling.
+        sample_rate: Hz.
+        window: length in samples that the prior was trained on, or None if it takes any length.
+    """
+
+    sigma_data: float
+    sample_rate: int
+    window: int | None = None
+
+    @abstractmethod
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """E[x0 | x, sigma, cond].
+
+        Args:
+            x: (N, T) noisy waveforms.
+            sigma: (N,) noise standard deviations in waveform units, > 0.
+            cond: (N, F, D) from `embed` or `null`, or None for a prior without video.
+
+        Returns:
+            (N, T).
+        """
+
+
+class ConditionalDiffusionPrior(DiffusionPrior):
+    """p(x | v): a diffusion prior that also takes video, and can do without it (a learned null feature)."""
+
+    @abstractmethod
+    def embed(self, visual: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Video to conditioning, once a separation.
+
+        Args:
+            visual: (N, F, ...) the visual input of this prior, 25 fps.
+            mask: (N, F) bool, True where the face was seen; other frames get the null feature.
+
+        Returns:
+            (N, F, D).
+        """
+
+    @abstractmethod
+    def null(self, count: int, frames: int) -> Tensor:
+        """(count, frames, D): the condition of a talker who is not seen."""
+
+
+class BoundPrior(Protocol):
+    """A product of priors tied to one observation: all that a sampler knows of them."""
+
+    sigma_data: float
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations so far, a source: both guidance branches count (SSNAPS, Table VII)."""
+        ...
+
+    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+        """(B, K, T) -> (B, K, T): every source's denoiser at one noise level."""
+        ...

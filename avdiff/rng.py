@@ -1,0 +1,50 @@
+"""Noise that belongs to a clip, not to a batch.
+
+Every draw is a pure function of (seed, clip key, source, step), so a clip's samples do not depend on the batch
+it is in, on the number of processes, or on what was drawn before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def _stream(seed: int, key: str, source: int, step: int) -> int:
+    digest = hashlib.blake2b(f"{seed}\0{key}\0{source}\0{step}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits on every device
+
+
+@dataclass(frozen=True)
+class ClipNoise:
+    """Standard normal noise keyed by (seed, clip, source, step).
+
+    Attributes:
+        seed: one integer for a whole experiment.
+        key: clip ids, length B.
+    """
+
+    seed: int
+    key: tuple[str, ...]
+
+    def normal(self, shape: tuple[int, ...], step: int, *, like: Tensor) -> Tensor:
+        """Draw N(0, I).
+
+        Args:
+            shape: (B, K, ...) with B = len(key); every (clip, source) has a stream of its own.
+            step: the counter. Two calls with the same step return the same values: count up between draws.
+            like: gives device and dtype.
+        """
+        batch, sources = shape[:2]
+        if batch != len(self.key):
+            raise ValueError(f"noise for {batch} clips was asked of a source keyed to {len(self.key)} clips")
+        out = torch.empty(shape, device=like.device, dtype=torch.float32)
+        generator = torch.Generator(device=like.device)
+        for b, key in enumerate(self.key):
+            for k in range(sources):
+                generator.manual_seed(_stream(self.seed, key, k, step))
+                out[b, k].normal_(generator=generator)
+        return out.to(like.dtype)

@@ -1,0 +1,104 @@
+"""The values that travel through avdiff: what a method may see, and what it must return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SAMPLE_RATE = 16_000  # Hz, of every model in the package
+VIDEO_FPS = 25  # frames a second, of every visual stream handed to a model
+SAMPLES_PER_FRAME = SAMPLE_RATE // VIDEO_FPS  # 640
+
+Role = str
+SPEAKER: Role = "speaker"  # a talker whose lips are seen
+OFFSCREEN: Role = "offscreen"  # a talker without video
+NOISE: Role = "noise"  # everything that is not a talker
+ROLES: tuple[Role, ...] = (SPEAKER, OFFSCREEN, NOISE)
+
+
+def check_layout(layout: tuple[Role, ...]) -> None:
+    """Refuse a layout that no method could honour.
+
+    Raises:
+        ValueError: an unknown role, or sources out of order (speakers, then off-screen, then noise).
+    """
+    unknown = [role for role in layout if role not in ROLES]
+    if unknown:
+        raise ValueError(f"layout {layout} names the unknown role {unknown[0]!r}; the roles are {', '.join(ROLES)}")
+    order = [ROLES.index(role) for role in layout]
+    if not layout or order != sorted(order):
+        raise ValueError(f"layout {layout} must list speakers first, then off-screen speakers, then noise")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that a separation method may see of a batch of mixtures.
+
+    Attributes:
+        key: clip ids, length B. With the seed they alone decide the sampling noise.
+        mixture: (B, T) float32 at `sample_rate`.
+        visual: (B, K_visible, F, ...) what the method declares as its visual input at 25 fps; F = ceil(T / 640).
+            Mouth crops are uint8 (B, K_visible, F, 96, 96). None when no source has role "speaker".
+        visual_mask: (B, K_visible, F) bool, True where the face was seen. None means seen throughout.
+        layout: one role a source, the same for the whole batch: speakers, then off-screen speakers, then noise.
+        sample_rate: Hz.
+    """
+
+    key: tuple[str, ...]
+    mixture: Tensor
+    visual: Tensor | None
+    visual_mask: Tensor | None
+    layout: tuple[Role, ...]
+    sample_rate: int = SAMPLE_RATE
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout)
+        if self.mixture.ndim != 2:
+            raise ValueError(f"mixture has shape {tuple(self.mixture.shape)}; expected (batch, samples)")
+        if len(self.key) != self.mixture.shape[0]:
+            raise ValueError(f"{len(self.key)} keys were given for {self.mixture.shape[0]} mixtures; give one a clip")
+        visible = self.layout.count(SPEAKER)
+        if visible and (self.visual is None or self.visual.shape[1] != visible):
+            given = "no video" if self.visual is None else f"{self.visual.shape[1]} visual streams"
+            raise ValueError(f"the layout has {visible} visible speaker(s) but {given} came with it")
+
+    def to(self, *args: Any, **kwargs: Any) -> Observation:
+        """The same observation with its tensors moved, for Lightning's batch transfer."""
+        moved = {
+            name: value.to(*args, **kwargs)
+            for name in ("mixture", "visual", "visual_mask")
+            if isinstance(value := getattr(self, name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def select(self, rows: list[int]) -> Observation:
+        """The observation of some of its clips."""
+        index = torch.as_tensor(rows, device=self.mixture.device)
+        pick = lambda t: None if t is None else t.index_select(0, index)  # noqa: E731
+        return replace(
+            self,
+            key=tuple(self.key[row] for row in rows),
+            mixture=self.mixture.index_select(0, index),
+            visual=pick(self.visual),
+            visual_mask=pick(self.visual_mask),
+        )
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What a method returns.
+
+    Attributes:
+        key: clip ids, length B.
+        layout: what was estimated, one role a source.
+        sources: (B, K, T) raw estimates at the level that they have in the mixture.
+        info: figures of the run (evaluations of each prior, seconds, final data fit), free of tensors on a device.
+    """
+
+    key: tuple[str, ...]
+    layout: tuple[Role, ...]
+    sources: Tensor
+    info: dict[str, Any] = field(default_factory=dict)
