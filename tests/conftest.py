@@ -1,0 +1,20 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real recordings; tests that ask for it skip where there is none."""
+    folder = os.environ.get("AVDIFF_REAL_DATA")
+    if not folder:
+        pytest.skip("real recordings are not at hand: set AVDIFF_REAL_DATA to their folder")
+    return Path(folder)
