@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -19,3 +21,120 @@ class VisualEncoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, crops: Tensor) -> Tensor:
         """(N, F, 96, 96) uint8 grey mouth crops at 25 fps -> (N, F, dim)."""
+
+
+class CachedFeatures(VisualEncoder):
+    """Features that were computed beforehand pass through: (N, F, dim) -> (N, F, dim)."""
+
+    def __init__(self, dim: int = 1024) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return crops.to(torch.float32)
+
+
+class _TemporalBlock(nn.Module):
+    """Residual dilated convolution along video frames."""
+
+    def __init__(self, dim: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, dim)
+        self.conv0 = nn.Conv1d(dim, dim, 3, padding=dilation, dilation=dilation)
+        self.conv1 = nn.Conv1d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv1(F.silu(self.conv0(self.norm(x))))
+
+
+class LipEncoder(VisualEncoder):
+    """A small lip reader: the 88x88 centre, a spatio-temporal stem, three strided convolutions, dilated ones in time.
+
+    Every frame is standardised by its own mean and deviation, so light and skin tone do not reach the network.
+
+    Args:
+        width: channels of the stem.
+        dim: size of a feature vector.
+        dilations: of the temporal blocks; their reach is the sum, in frames, to each side.
+    """
+
+    def __init__(self, width: int = 24, dim: int = 192, dilations: tuple[int, ...] = (1, 2, 4)) -> None:
+        super().__init__()
+        self.dim = dim
+        self.stem = nn.Conv3d(1, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2))
+        self.spatial = nn.Sequential(
+            nn.GroupNorm(4, width),
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.GroupNorm(4, 2 * width),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
+            nn.GroupNorm(4, 4 * width),
+            nn.SiLU(),
+            nn.Conv2d(4 * width, 2 * width, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(2 * width * 36, dim),
+        )
+        self.temporal = nn.Sequential(*(_TemporalBlock(dim, dilation) for dilation in dilations))
+
+    def forward(self, crops: Tensor) -> Tensor:
+        n, frames = crops.shape[:2]
+        x = F.avg_pool2d(crops[:, :, 4:92, 4:92].float(), 2)  # (N, F, 44, 44)
+        x = (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 1.0)
+        x = self.stem(x.unsqueeze(1)).transpose(1, 2).flatten(0, 1)
+        x = self.spatial(x).unflatten(0, (n, frames))
+        return self.temporal(x.transpose(1, 2)).transpose(1, 2)
+
+
+class TemporalAdapter(nn.Module):
+    """Visual features to conditioning vectors: norm, projection, dilated convolutions in time.
+
+    Args:
+        inputs: size of a visual feature.
+        dim: size of a conditioning vector.
+        dilations: one residual block each.
+    """
+
+    def __init__(self, inputs: int, dim: int = 128, dilations: tuple[int, ...] = (1, 2)) -> None:
+        super().__init__()
+        self.dim = dim
+        self.norm = nn.LayerNorm(inputs)
+        self.project = nn.Linear(inputs, dim)
+        self.blocks = nn.Sequential(*(_TemporalBlock(dim, dilation) for dilation in dilations))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, F, inputs) -> (N, F, dim)."""
+        return self.blocks(self.project(self.norm(features)).transpose(1, 2)).transpose(1, 2)
+
+
+class TransformerAdapter(nn.Module):
+    """The temporal adapter of the `paper` preset: transformer layers over video frames.
+
+    SSNAPS does not say how its 90 M conditioning parameters are spent; six layers of width 1024 come nearest.
+
+    Args:
+        inputs: size of a visual feature, also the width of the layers and of a conditioning vector.
+        layers, heads: of the encoder; the feed-forward width is four times `inputs`.
+    """
+
+    def __init__(self, inputs: int = 1024, layers: int = 6, heads: int = 16) -> None:
+        super().__init__()
+        self.dim = inputs
+        layer = nn.TransformerEncoderLayer(
+            inputs, heads, 4 * inputs, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.norm = nn.LayerNorm(inputs)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, F, inputs) -> (N, F, inputs)."""
+        x = self.norm(features)
+        return self.encoder(x + _sinusoids(x.shape[1], x.shape[2], x))
+
+
+def _sinusoids(steps: int, dim: int, like: Tensor) -> Tensor:
+    """Sinusoidal position codes (Vaswani et al., arXiv 1706.03762), (steps, dim)."""
+    rate = torch.exp(torch.arange(0, dim, 2, device=like.device) * (-torch.log(torch.tensor(10000.0)) / dim))
+    angle = torch.arange(steps, device=like.device)[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(like.dtype)

@@ -19,11 +19,13 @@ class DiffusionPrior(nn.Module, ABC):
             scaled to it before sampling.
         sample_rate: Hz.
         window: length in samples that the prior was trained on, or None if it takes any length.
+        conditional: whether it takes video, i.e. has `embed` and `null`.
     """
 
     sigma_data: float
     sample_rate: int
     window: int | None = None
+    conditional: bool = False
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:

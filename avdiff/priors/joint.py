@@ -1,0 +1,126 @@
+"""The product of priors: one for talkers, one for noise. The only place that knows roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from avdiff.priors.base import ConditionalDiffusionPrior, DiffusionPrior
+from avdiff.types import OFFSCREEN, SPEAKER, Observation, Role
+
+
+class JointPrior(nn.Module):
+    """p(s_1, ..., s_K, n | v) = p(n) prod_k p(s_k | v_k): independent sources (SSNAPS, eq. 11).
+
+    Args:
+        priors: one prior a role. "speaker" must take video; "offscreen" may be left out, and is then the speaker's prior
+            with its null feature.
+        guidance: weight w of classifier-free guidance, D = (1 + w) D(v) - w D(null); 0 switches it off. SSNAPS does not
+            give its value.
+        guidance_interval: noise levels (low, high), in units of the prior's sigma_data, in which guidance acts; outside
+            it one branch is evaluated. None for all. Ours (after arXiv 2404.07724).
+    """
+
+    def __init__(
+        self,
+        priors: Mapping[Role, DiffusionPrior],
+        guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.priors = nn.ModuleDict(dict(priors))
+        self.guidance, self.guidance_interval = guidance, guidance_interval
+        rates = {prior.sample_rate for prior in priors.values()}
+        if len(rates) > 1:
+            raise ValueError(f"the priors have different sample rates, {sorted(rates)} Hz; they must agree")
+
+    @property
+    def sigma_data(self) -> float:
+        """Level that mixtures are scaled to before sampling."""
+        return next(iter(self.priors.values())).sigma_data  # type: ignore[return-value]
+
+    def _prior(self, role: Role) -> DiffusionPrior:
+        if role == OFFSCREEN and OFFSCREEN not in self.priors:
+            role = SPEAKER
+        if role not in self.priors:
+            raise ValueError(f"the layout has a source of role {role!r}; this joint prior has {sorted(self.priors)}")
+        return self.priors[role]  # type: ignore[return-value]
+
+    def bind(self, observation: Observation) -> BoundJointPrior:
+        """Embed the video once and fix which rows of a network call belong to which source."""
+        return BoundJointPrior(self, observation)
+
+
+class BoundJointPrior:
+    """A joint prior tied to one observation. See `avdiff.priors.base.BoundPrior`."""
+
+    def __init__(self, joint: JointPrior, observation: Observation) -> None:
+        self.sigma_data = joint.sigma_data
+        self.evaluations = 0
+        self._joint = joint
+        self._groups: list[tuple[DiffusionPrior, list[int], Tensor | None, Tensor | None]] = []
+        layout, batch = observation.layout, observation.mixture.shape[0]
+        roles_of: dict[int, list[int]] = {}
+        for source, role in enumerate(layout):
+            roles_of.setdefault(id(joint._prior(role)), []).append(source)
+        for sources in roles_of.values():
+            prior = joint._prior(layout[sources[0]])
+            cond = null = None
+            if prior.conditional:
+                cond, null = _conditions(
+                    cast(ConditionalDiffusionPrior, prior), observation, [layout[s] for s in sources], batch
+                )
+            self._groups.append((prior, sources, cond, null))
+
+    def _guided(self, sigma: float) -> bool:
+        if not self._joint.guidance:
+            return False
+        if self._joint.guidance_interval is None:
+            return True
+        low, high = self._joint.guidance_interval
+        return low <= sigma / self.sigma_data <= high
+
+    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+        """(B, K, T) -> (B, K, T): all sources of a prior, and both guidance branches, in one network call."""
+        batch, _, samples = x.shape
+        guided = self._guided(sigma)
+        self.evaluations += 2 if guided else 1
+        out = torch.empty_like(x)
+        for prior, sources, cond, null in self._groups:
+            rows = x[:, sources].reshape(batch * len(sources), samples)
+            visible = 0 if null is None else null.shape[1]
+            if guided and visible and cond is not None and null is not None:
+                lips = x[:, sources[:visible]].reshape(batch * visible, samples)
+                rows = torch.cat([rows, lips])
+                cond = torch.cat([cond.flatten(0, 1), null.flatten(0, 1)])
+            elif cond is not None:
+                cond = cond.flatten(0, 1)
+            clean = prior.denoise(rows, rows.new_full((rows.shape[0],), sigma), cond)
+            clean, free = clean[: batch * len(sources)], clean[batch * len(sources) :]
+            clean = clean.view(batch, len(sources), samples)
+            if free.numel():
+                w = self._joint.guidance
+                guide = (1 + w) * clean[:, :visible] - w * free.view(batch, visible, samples)
+                clean = torch.cat([guide, clean[:, visible:]], dim=1)
+            out[:, sources] = clean
+        return out
+
+
+def _conditions(
+    prior: ConditionalDiffusionPrior, observation: Observation, roles: list[Role], batch: int
+) -> tuple[Tensor, Tensor]:
+    """Conditions of a group of talkers, (B, K, F, D), and the null condition of the visible ones, (B, K_visible, F, D)."""
+    visible = roles.count(SPEAKER)
+    frames = -(-observation.mixture.shape[1] * 25 // observation.sample_rate)
+    parts = []
+    if visible and observation.visual is not None:
+        frames = observation.visual.shape[2]
+        mask = observation.visual_mask
+        embedded = prior.embed(observation.visual.flatten(0, 1), None if mask is None else mask.flatten(0, 1))
+        parts.append(embedded.unflatten(0, (batch, visible)))
+    null = prior.null(batch * len(roles), frames).unflatten(0, (batch, len(roles)))
+    parts.append(null[:, : len(roles) - visible])
+    return torch.cat(parts, dim=1), null[:, :visible]
