@@ -1,36 +1,99 @@
-"""Spectrograms: the STFT of every model and likelihood here, its inverse and its adjoint."""
+"""Spectrograms: the STFT of every model and likelihood here, its inverse, its adjoint, and magnitude compression."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
+from torchaudio import functional as AF
 
 
 class STFT(nn.Module):
-    """Hann-windowed, centred, one-sided short-time Fourier transform without normalisation.
+    """Hann-windowed, centred, one-sided short-time Fourier transform without normalisation; the ends are mirrored.
 
     SSNAPS uses 510 / 160 (256 bins, 100 frames a second) throughout; BUDDy's network 510 / 128.
 
     Args:
-        n_fft: samples of a window.
+        n_fft: samples of a window, even.
         hop: samples between frames.
     """
 
     window: Tensor
+    pad_mode: ClassVar[str] = "reflect"
 
     def __init__(self, n_fft: int = 510, hop: int = 160) -> None:
         super().__init__()
-        self.n_fft, self.hop = n_fft, hop
+        if n_fft % 2 or not 0 < hop <= n_fft // 2:
+            raise ValueError(f"n_fft is {n_fft} and hop {hop}; n_fft must be even and hop at most half of it")
+        self.n_fft, self.hop, self.bins = n_fft, hop, n_fft // 2 + 1
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, T) -> complex (N, bins, frames), frames = T // hop + 1."""
-        return torch.stft(
-            x, self.n_fft, self.hop, window=self.window.to(x.dtype), center=True, pad_mode="reflect", return_complex=True
-        )
+        """(..., T) real -> complex (..., bins, frames), frames = T // hop + 1."""
+        window, n, hop = self.window.to(x.dtype), self.n_fft, self.hop
+        return AF.spectrogram(x, 0, window, n, hop, n, power=None, normalized=False, pad_mode=self.pad_mode)
 
     def inverse(self, spectrogram: Tensor, samples: int) -> Tensor:
-        """Complex (N, bins, frames) -> (N, samples): the least-squares signal of a spectrogram."""
-        return torch.istft(
-            spectrogram, self.n_fft, self.hop, window=self.window.to(spectrogram.real.dtype), center=True, length=samples
-        )
+        """Complex (..., bins, frames) -> (..., samples): the least-squares signal of a spectrogram."""
+        window, n, hop = self.window.to(spectrogram.real.dtype), self.n_fft, self.hop
+        return AF.inverse_spectrogram(spectrogram, samples, 0, window, n, hop, n, normalized=False)
+
+
+class FrameSTFT(STFT):
+    """A: the same transform with zeros beyond the ends, so that A^T A is close to G times the identity throughout.
+
+    Mirrored ends would count twice in a likelihood: Langevin steps that are stable elsewhere diverge there.
+    """
+
+    pad_mode: ClassVar[str] = "constant"
+
+    def adjoint(self, spectrogram: Tensor, samples: int) -> Tensor:
+        """A^T Z, (..., bins, frames) -> (..., samples): the transpose in the sense of Re<A x, Z> = <x, A^T Z>."""
+        weight = self.window.new_full((self.bins, 1), 0.5 * self.n_fft, dtype=spectrogram.real.dtype)
+        weight[0] = weight[-1] = self.n_fft  # irfft counts every inner bin twice, the first and the last once
+        frames = torch.fft.irfft(spectrogram * weight, n=self.n_fft, dim=-2).mT
+        return self._overlap_add(frames * self.window.to(frames.dtype), samples)
+
+    def gain(self, samples: int) -> float:
+        """G, the mean eigenvalue of A^T A over signals of that length: about 307 for 510 / 160."""
+        frames = self.window.double().square().expand(samples // self.hop + 1, -1)
+        return self.bins * float(self._overlap_add(frames, samples).mean())
+
+    def _overlap_add(self, frames: Tensor, samples: int) -> Tensor:
+        """(..., M, n_fft) -> (..., samples), the first frame centred on sample 0."""
+        count, parts = frames.shape[-2], -(-self.n_fft // self.hop)
+        frames = nn.functional.pad(frames, (0, parts * self.hop - self.n_fft)).unflatten(-1, (parts, self.hop))
+        out = frames.new_zeros(*frames.shape[:-3], count + parts - 1, self.hop)
+        for part in range(parts):
+            out[..., part : part + count, :] += frames[..., part, :]
+        start = self.n_fft // 2
+        return out.flatten(-2)[..., start : start + samples]
+
+
+class Compressed:
+    """S(U) = U (|U|^2 + epsilon^2)^((p-1)/2): |U|^p e^(j angle U), made smooth at U = 0.
+
+    Args:
+        spectrum: U, complex.
+        exponent: p in (0, 1].
+        epsilon: magnitude below which S turns linear; a number or a tensor that broadcasts.
+    """
+
+    def __init__(self, spectrum: Tensor, exponent: float, epsilon: Tensor | float) -> None:
+        self.spectrum, self.exponent = spectrum, exponent
+        self._power = spectrum.real.square() + spectrum.imag.square() + epsilon**2  # abs() is several times slower
+        self._gain = self._power ** (0.5 * (exponent - 1))
+
+    @property
+    def value(self) -> Tensor:
+        """S(U)."""
+        return self.spectrum * self._gain
+
+    def derivative(self, direction: Tensor) -> Tensor:
+        """S'(U) R, for real and imaginary parts.
+
+        As a real 2x2 matrix a bin it is symmetric, hence its own transpose: the same expression back-propagates.
+        """
+        radial = self.spectrum.real * direction.real + self.spectrum.imag * direction.imag
+        return self._gain * (direction - (1 - self.exponent) * radial / self._power * self.spectrum)

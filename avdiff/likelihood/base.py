@@ -37,12 +37,24 @@ class BoundLikelihood(Protocol):
         ...
 
     def grad(self, x: Tensor, sigma: float) -> Tensor:
-        """Gradient of `log_prob` in x at noise level sigma: (B, K, T), or (B, 1, T) where all sources share it."""
+        """Gradient of `log_prob` plus `tilt` in x at sigma: (B, K, T), or (B, 1, T) where all sources share it."""
+        ...
+
+    def tilt(self, x: Tensor, sigma: float) -> Tensor | None:
+        """What a guidance loss adds to the gradient at noise level sigma, (B, K, T); None where there is none.
+
+        It is no part of `log_prob`, nor of the closed form.
+        """
         ...
 
 
 class Likelihood(ABC):
     """Frozen settings of a likelihood, waiting for a mixture."""
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the bound likelihood has its `gaussian`."""
+        return False
 
     @abstractmethod
     def bind(self, observation: Observation) -> BoundLikelihood:

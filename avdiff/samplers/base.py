@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
@@ -34,8 +35,36 @@ class Callback(Protocol):
     def __call__(self, progress: Progress) -> None: ...
 
 
+class Divergence(UserError):
+    """A sampler's state left every plausible range.
+
+    Attributes:
+        clips: rows of the batch that did.
+    """
+
+    def __init__(self, clips: list[int], step: int, sigma: float) -> None:
+        self.clips = clips
+        rows = ", ".join(map(str, clips))
+        super().__init__(
+            f"sampling diverged for clip(s) {rows} of the batch at annealing step {step}, noise level {sigma:.3g}; "
+            "the step size is too large for the likelihood: lower eta or raise beta"
+        )
+
+    @classmethod
+    def check(cls, x: Tensor, limit: float, *, step: int, sigma: float) -> None:
+        """Raise if any clip of x, (B, K, T), is not finite or beyond `limit`."""
+        fine = x.flatten(1).abs().amax(1) <= limit  # False for NaN too
+        if not fine.all():
+            raise cls((~fine).nonzero().flatten().tolist(), step, sigma)
+
+
 class PosteriorSampler(ABC):
     """Draws from p(x | y) given a product prior and a likelihood. Subclasses are frozen dataclasses."""
+
+    @property
+    def needs_closed_form(self) -> bool:
+        """Whether it works only with a likelihood that is Gaussian."""
+        return False
 
     @abstractmethod
     def sample(
