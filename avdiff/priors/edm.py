@@ -54,7 +54,9 @@ class EDMPrior(ConditionalDiffusionPrior):
         if (encoder is None) != (adapter is None) or (encoder is None) != (network.cond_dim is None):
             raise ValueError("a prior with video needs all three of encoder, adapter and a network with cond_dim")
         if adapter is not None and adapter.dim != network.cond_dim:
-            raise ValueError(f"the adapter gives vectors of {adapter.dim}, the network takes cond_dim={network.cond_dim}")
+            raise ValueError(
+                f"the adapter gives vectors of {adapter.dim}, the network takes cond_dim={network.cond_dim}"
+            )
         self.network, self.encoder, self.adapter = network, encoder, adapter
         self.conditional = encoder is not None
         self.sigma_data, self.sample_rate, self.window = sigma_data, sample_rate, window

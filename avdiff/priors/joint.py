@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from avdiff.priors.base import ConditionalDiffusionPrior, DiffusionPrior
+from avdiff.priors.tiled import tiled_denoise
 from avdiff.types import OFFSCREEN, SPEAKER, Observation, Role
 
 
@@ -22,6 +23,8 @@ class JointPrior(nn.Module):
             give its value.
         guidance_interval: noise levels (low, high), in units of the prior's sigma_data, in which guidance acts; outside
             it one branch is evaluated. None for all. Ours (after arXiv 2404.07724).
+        overlap: of the windows that a recording longer than a prior's training clips is cut into, in samples.
+        max_rows: most windows in one network call, to bound memory.
     """
 
     def __init__(
@@ -29,8 +32,11 @@ class JointPrior(nn.Module):
         priors: Mapping[Role, DiffusionPrior],
         guidance: float = 1.0,
         guidance_interval: tuple[float, float] | None = None,
+        overlap: int = 16_000,
+        max_rows: int = 32,
     ) -> None:
         super().__init__()
+        self.overlap, self.max_rows = overlap, max_rows
         self.priors = nn.ModuleDict(dict(priors))
         self.guidance, self.guidance_interval = guidance, guidance_interval
         rates = {prior.sample_rate for prior in priors.values()}
@@ -98,7 +104,8 @@ class BoundJointPrior:
                 cond = torch.cat([cond.flatten(0, 1), null.flatten(0, 1)])
             elif cond is not None:
                 cond = cond.flatten(0, 1)
-            clean = prior.denoise(rows, rows.new_full((rows.shape[0],), sigma), cond)
+            sigmas = rows.new_full((rows.shape[0],), sigma)
+            clean = tiled_denoise(prior, rows, sigmas, cond, self._joint.overlap, self._joint.max_rows)
             clean, free = clean[: batch * len(sources)], clean[batch * len(sources) :]
             clean = clean.view(batch, len(sources), samples)
             if free.numel():

@@ -1,0 +1,101 @@
+"""Pre-training of the small lip encoder: it learns to read lips before any diffusion training, as BRAVEn did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+import torchaudio
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from avdiff.nets.visual import LipEncoder
+from avdiff.types import SAMPLE_RATE
+
+UNKNOWN = 255  # phoneme label of a frame without one
+MELS = 24
+HOPS = 4  # spectrogram frames a video frame: 10 ms
+
+
+class LipReader(pl.LightningModule):
+    """Two tasks on the features of each video frame: its phoneme (cross-entropy), and the log-mel spectrum heard in it (L1).
+
+    The second needs no labels, so real talkers take part.
+
+    A batch is a dict: `audio` (B, T), `visual` (B, F, 96, 96) uint8, `seen` (B, F) bool, `phonemes` (B, F) uint8 with 255
+    for unknown.
+
+    Args:
+        encoder: what is trained.
+        phonemes: number of phoneme classes.
+        learning_rate: of Adam with a warm-up of 100 steps and a cosine decay to zero over the trainer's max_steps.
+        out: safetensors file for the encoder at the end of each validation; None for none.
+    """
+
+    def __init__(
+        self, encoder: LipEncoder, phonemes: int = 48, learning_rate: float = 1e-3, out: Path | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.learning_rate, self.out = encoder, learning_rate, out
+        self.classify = nn.Linear(encoder.dim, phonemes)
+        self.hear = nn.Linear(encoder.dim, MELS * HOPS)
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            SAMPLE_RATE, n_fft=512, hop_length=160, n_mels=MELS, f_max=7600.0
+        )
+
+    def heard(self, audio: Tensor) -> Tensor:
+        """(B, T) -> (B, F, 96): log-mel of each video frame, level-normalised, floored 50 dB below the clip's level."""
+        audio = audio / audio.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-4)
+        with torch.autocast(audio.device.type, enabled=False):
+            mel = self.mel(audio.float())
+        log = (mel / mel.mean((1, 2), keepdim=True).clamp_min(1e-8) + 1e-5).log10()
+        frames = audio.shape[-1] * 25 // SAMPLE_RATE
+        return log[..., : frames * HOPS].unflatten(-1, (frames, HOPS)).permute(0, 2, 1, 3).flatten(2)
+
+    def _losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        visual = augment(batch["visual"]) if self.training else batch["visual"]
+        features = self.encoder(visual)
+        labels = torch.where(batch["seen"], batch["phonemes"].long(), UNKNOWN)
+        logits = self.classify(features).flatten(0, 1)
+        known = labels.flatten() != UNKNOWN
+        phoneme = F.cross_entropy(logits, labels.flatten(), ignore_index=UNKNOWN) if known.any() else logits.sum() * 0
+        correct = (logits.argmax(-1) == labels.flatten())[known].float().mean()
+        seen = batch["seen"][..., None]
+        difference = (self.hear(features) - self.heard(batch["audio"])).abs() * seen
+        return phoneme, difference.sum() / (seen.sum() * difference.shape[-1]).clamp_min(1), correct
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        phoneme, mel, correct = self._losses(batch)
+        self.log_dict({"train/phoneme": phoneme, "train/mel": mel, "train/accuracy": correct}, prog_bar=True)
+        return phoneme + 2 * mel
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        phoneme, mel, correct = self._losses(batch)
+        values = {"val/phoneme": phoneme, "val/mel": mel, "val/accuracy": correct}
+        self.log_dict(values, prog_bar=True, batch_size=batch["audio"].shape[0], sync_dist=True)
+
+    def on_validation_end(self) -> None:
+        if self.out is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            state = {f"encoder.{name}": tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
+            save_file(state, self.out)
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.05
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def augment(crops: Tensor) -> Tensor:
+    """Random mirror and shift of up to four pixels, one a clip: (B, F, 96, 96) -> (B, F, 96, 96)."""
+    out = []
+    for clip in crops:
+        if torch.rand(()) < 0.5:
+            clip = clip.flip(-1)
+        dy, dx = (int(v) for v in torch.randint(-4, 5, (2,)))
+        out.append(clip.roll((dy, dx), (-2, -1)))
+    return torch.stack(out)

@@ -1,0 +1,224 @@
+"""Training of a score model: one LightningModule for speech (with video) and for noise."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from avdiff.errors import UserError
+from avdiff.priors.edm import EDMPrior
+
+LEVELS = (0.02, 0.05, 0.12, 0.3, 0.6, 1.2, 2.4, 4.0)  # validation noise levels, in units of sigma_data
+
+
+class SigmaLaw(ABC):
+    """Distribution of the training noise level."""
+
+    @abstractmethod
+    def sample(self, u: Tensor, sigma_data: float) -> Tensor:
+        """Uniform (N,) in (0, 1) -> sigma (N,) in waveform units."""
+
+
+@dataclass(frozen=True)
+class LogNormal(SigmaLaw):
+    """ln(sigma / sigma_data) ~ N(ln median, deviation²). Karras et al. (images): median 0.6, deviation 1.2.
+
+    Lips act at high noise, so a speech prior wants a higher median than images do.
+    """
+
+    median: float = 1.2
+    deviation: float = 1.2
+
+    def sample(self, u: Tensor, sigma_data: float) -> Tensor:
+        normal = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(-0.9999, 0.9999))
+        return sigma_data * self.median * torch.exp(self.deviation * normal)
+
+
+@dataclass(frozen=True)
+class PolyUniform(SigmaLaw):
+    """Uniform on the rho-warped grid, in waveform units: BUDDy's law (arXiv 2405.04272)."""
+
+    low: float = 1e-5
+    high: float = 10.0
+    rho: float = 10.0
+
+    def sample(self, u: Tensor, sigma_data: float) -> Tensor:
+        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        return (high + u * (low - high)) ** self.rho
+
+
+class ScoreModel(pl.LightningModule):
+    """Denoising score matching: E || D(x0 + sigma n; sigma, v) - x0 ||² (SSNAPS, eq. 3), weighted as in EDM.
+
+    A batch is a dict: `audio` (B, T) float; for a prior with video also `visual` (B, F, ...) and `seen` (B, F) bool.
+
+    Args:
+        prior: what is trained.
+        sigma_law: distribution of the noise level.
+        learning_rate: of Adam. BUDDy: 1e-4, constant.
+        warmup_steps: linear ramp of the learning rate from zero. BUDDy: none.
+        decay_steps: cosine decay to a hundredth of the learning rate, ending at this step; 0 for a constant rate (BUDDy).
+        dropout: probability that a clip's video is replaced by the null feature (classifier-free guidance training).
+            SSNAPS is silent; LipVoicer, of the same first author, uses 0.2.
+        gain_db: range of the clip level relative to sigma_data; what normalised mixtures leave to their sources.
+        spectrum_batches: training batches that a coloured prior's spectrum is measured on before the first step.
+        initial: weights to start from: a folder with model.safetensors, or such a file. Parts that it lacks stay as they are.
+    """
+
+    def __init__(
+        self,
+        prior: EDMPrior,
+        sigma_law: SigmaLaw | None = None,
+        learning_rate: float = 1e-4,
+        warmup_steps: int = 0,
+        decay_steps: int = 0,
+        dropout: float = 0.1,
+        gain_db: tuple[float, float] = (-12.0, 3.0),
+        spectrum_batches: int = 32,
+        initial: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.sigma_law = sigma_law or PolyUniform()
+        self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps
+        self.dropout, self.gain_db, self.spectrum_batches = dropout, gain_db, spectrum_batches
+        self._measured = False
+        if initial is not None:
+            self._start_from(initial)
+
+    def _start_from(self, source: Path) -> None:
+        file = source / "model.safetensors" if source.is_dir() else source
+        if not file.is_file():
+            raise UserError(f"initial weights {file} do not exist; train them first or leave out --model.initial")
+        state = {name: tensor.float() for name, tensor in load_file(file).items()}
+        missing, unexpected = self.prior.load_state_dict(state, strict=False)
+        if unexpected:
+            raise UserError(f"{file} holds {unexpected[0]!r}, which this prior has not; it belongs to another preset")
+        self._measured = "spectrum" not in missing
+
+    # -- data
+
+    def levelled(self, audio: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Scale each clip to a level drawn from `gain_db`; silence stays silent."""
+        rms = audio.square().mean(-1, keepdim=True).sqrt()
+        low, high = self.gain_db
+        gain = low + (high - low) * torch.rand(rms.shape, generator=generator, device=audio.device)
+        wanted = self.prior.sigma_data * 10 ** (gain / 20)
+        return audio * torch.where(rms > 1e-4, wanted / rms.clamp_min(1e-8), torch.zeros_like(rms))
+
+    def condition(self, batch: dict[str, Tensor], keep: Tensor | None = None) -> Tensor | None:
+        """Conditioning vectors of a batch, with the null feature where `keep` (B,) is False."""
+        if not self.prior.conditional:
+            return None
+        seen = batch["seen"]
+        return self.prior.embed(batch["visual"], seen if keep is None else seen & keep[:, None])
+
+    # -- loss
+
+    def error(self, clean: Tensor, sigma: Tensor, cond: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted loss and plain mean square error of each clip, both (B,).
+
+        A flat prior gets EDM's weight 1 / c_out². A coloured one is weighted by 1 / (c_out(f) mean c_out): half way between equal
+        weight to every bin and equal weight to every sample (ours).
+        """
+        noisy = clean + sigma[:, None] * noise
+        difference = self.prior.denoise(noisy, sigma, cond).float() - clean
+        _, c_out, _, _ = self.prior.scalings(sigma)
+        c_out = c_out.squeeze(1)
+        with torch.autocast(difference.device.type, enabled=False):
+            power = self.prior.stft(difference).abs().square()
+        scale = self.prior.stft.window.square().sum()  # mean |STFT|² of unit-variance white noise
+        weight = 1 / (c_out * c_out.mean(dim=1, keepdim=True)) / scale
+        return (weight * power).mean((1, 2)), difference.square().mean(-1)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        clean = self.levelled(batch["audio"])
+        count = clean.shape[0]
+        # stratified noise levels: one in each of B equal slices of the law
+        u = (torch.randperm(count, device=clean.device) + torch.rand(count, device=clean.device)) / count
+        sigma = self.sigma_law.sample(u, self.prior.sigma_data)
+        keep = torch.rand(count, device=clean.device) >= self.dropout
+        loss, _ = self.error(clean, sigma, self.condition(batch, keep), torch.randn_like(clean))
+        self.log("train/loss", loss.mean(), prog_bar=True, batch_size=count)
+        relative = sigma / self.prior.sigma_data
+        for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 2), (2, math.inf)):
+            inside = (relative >= low) & (relative < high)
+            if inside.any():
+                self.log(f"train/loss_sigma_{low}", loss[inside].mean(), batch_size=int(inside.sum()))
+        return loss.mean()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        audio = batch["audio"]
+        count = audio.shape[0]
+        generator = torch.Generator(device=audio.device).manual_seed(batch_idx)
+        clean = self.levelled(audio, generator)
+        power = clean.square().mean()
+        conditions = {"": self.condition(batch)}
+        if self.prior.conditional:
+            conditions["_no_lips"] = self.condition(batch, torch.zeros(count, dtype=torch.bool, device=audio.device))
+            other = {name: tensor.roll(1, 0) for name, tensor in batch.items()}
+            conditions["_other_lips"] = self.condition(other)
+        total = []
+        for level in LEVELS:
+            sigma = clean.new_full((count,), level * self.prior.sigma_data)
+            noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+            errors = {}
+            for name, cond in conditions.items():
+                loss, square = self.error(clean, sigma, cond, noise)
+                errors[name] = 10 * torch.log10(square.mean() / power)
+                self.log(f"val/error_db_sigma_{level}{name}", errors[name], batch_size=count, sync_dist=True)
+                if not name:
+                    total.append(loss.mean())
+            if self.prior.conditional:
+                gain = errors["_no_lips"] - errors[""]
+                self.log(f"val/lips_gain_db_sigma_{level}", gain, batch_size=count, sync_dist=True)
+        self.log("val/loss", torch.stack(total).mean(), prog_bar=True, batch_size=count, sync_dist=True)
+
+    # -- set-up
+
+    def on_fit_start(self) -> None:
+        if self.prior.coloured and not self._measured and self.spectrum_batches:
+            self._measure_spectrum()
+        self._measured = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["spectrum_measured"] = self._measured
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._measured = checkpoint["spectrum_measured"]
+
+    @torch.no_grad()
+    def _measure_spectrum(self) -> None:
+        """Long-term spectrum of the training data at their mean level, smoothed over three bins."""
+        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        total, clips = torch.zeros_like(self.prior.spectrum), 0
+        for _, batch in zip(range(self.spectrum_batches), loader, strict=False):
+            audio = batch["audio"].to(total.device)
+            audio = audio[audio.square().mean(-1).sqrt() > 1e-4]
+            audio = audio / audio.square().mean(-1, keepdim=True).sqrt()
+            total += self.prior.stft(audio).abs().square().mean(-1).sum(0)
+            clips += audio.shape[0]
+        density = torch.nn.functional.avg_pool1d(total[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+        density = self.trainer.strategy.reduce(density / density.mean(), reduce_op="mean")
+        self.prior.spectrum.copy_(density.clamp_min(1e-4).sqrt())
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.9, 0.999))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        rate = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.decay_steps:
+            progress = min(1.0, step / self.decay_steps)
+            rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        return rate

@@ -1,0 +1,72 @@
+"""Network presets, by name: what `avdiff models` lists and a weights folder's config.yaml refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from avdiff.nets.ncsnpp import NCSNpp
+from avdiff.nets.visual import CachedFeatures, LipEncoder, TemporalAdapter, TransformerAdapter
+from avdiff.priors.edm import EDMPrior
+
+STFT_SCALE = 9.8  # real and imaginary deviation of unit-variance white noise at Hann 510, hop 160
+
+
+def ncsnpp_m() -> EDMPrior:
+    """The public NCSN++M without video: 27,736,590 parameters; hop 128 and sigma_data 0.05 as BUDDy."""
+    return EDMPrior(NCSNpp(), hop=128, window=65_536)
+
+
+def paper_noise() -> EDMPrior:
+    """Two residual blocks a level: 38.7 M, the nearest simple change to SSNAPS' 39.7 M (the paper's exact one is unknown)."""
+    return EDMPrior(NCSNpp(blocks=2))
+
+
+def paper_speech() -> EDMPrior:
+    """`paper_noise` with six transformer layers over BRAVEn Large features and FiLM in every block (the paper: 129.5 M)."""
+    return EDMPrior(
+        NCSNpp(blocks=2, cond_dim=1024), encoder=CachedFeatures(1024), adapter=TransformerAdapter(1024, layers=6)
+    )
+
+
+def _small(cond_dim: int | None = None, cond_planes: int = 0) -> NCSNpp:
+    return NCSNpp(
+        channels=32,
+        multipliers=(1, 2, 4),
+        patch=(8, 2),
+        cond_dim=cond_dim,
+        cond_planes=cond_planes,
+        frequency_embedding=True,
+        compression=0.5,
+        scale=STFT_SCALE,
+    )
+
+
+def small_noise() -> EDMPrior:
+    """The shipped noise prior's shape."""
+    return EDMPrior(_small(), coloured=True)
+
+
+def small_speech() -> EDMPrior:
+    """The shipped speech prior's shape: its own small lip encoder, frozen after pre-training."""
+    return EDMPrior(
+        _small(cond_dim=128, cond_planes=4), encoder=LipEncoder(), adapter=TemporalAdapter(192, 128), coloured=True
+    )
+
+
+def tiny_noise() -> EDMPrior:
+    """For tests: the small shape at a quarter of its width."""
+    return EDMPrior(NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4), compression=0.5, scale=STFT_SCALE))
+
+
+def tiny_speech() -> EDMPrior:
+    """For tests: `tiny_noise` with video."""
+    network = NCSNpp(
+        channels=8, multipliers=(1, 2), patch=(16, 4), compression=0.5, scale=STFT_SCALE, cond_dim=16, cond_planes=1
+    )
+    return EDMPrior(network, encoder=LipEncoder(width=4, dim=16, dilations=(1,)), adapter=TemporalAdapter(16, 16, (1,)))
+
+
+PRESETS: dict[str, Callable[[], EDMPrior]] = {
+    preset.__name__: preset
+    for preset in (ncsnpp_m, paper_speech, paper_noise, small_speech, small_noise, tiny_speech, tiny_noise)
+}

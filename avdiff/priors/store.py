@@ -1,0 +1,79 @@
+"""Trained priors on disk: a folder with config.yaml (which preset), model.safetensors (half precision) and a card."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from avdiff.errors import UserError
+from avdiff.priors.edm import EDMPrior
+from avdiff.priors.presets import PRESETS
+
+SHIPPED = ("speech", "noise")
+
+
+def _folder(source: str) -> Path:
+    if source in SHIPPED:
+        return Path(str(resources.files("avdiff") / "weights" / source))
+    return Path(source)
+
+
+def load_prior(source: str) -> EDMPrior:
+    """A trained prior in eval mode, float32, without gradients.
+
+    Args:
+        source: "speech" or "noise" for the shipped ones, or a folder with config.yaml and model.safetensors.
+
+    Raises:
+        UserError: the folder or one of its files is missing, or the weights belong to another preset.
+    """
+    folder = _folder(source)
+    config, weights = folder / "config.yaml", folder / "model.safetensors"
+    for file in (config, weights):
+        if not file.is_file():
+            raise UserError(
+                f"prior {source!r}: {file} does not exist; give {' or '.join(SHIPPED)} for a shipped prior, "
+                "or a folder that `avdiff export` wrote"
+            )
+    preset = yaml.safe_load(config.read_text())["preset"]
+    if preset not in PRESETS:
+        raise UserError(f"{config} names the unknown preset {preset!r}; the presets are {', '.join(PRESETS)}")
+    prior = PRESETS[preset]()
+    state = {name: tensor.float() for name, tensor in load_file(weights).items()}
+    missing, unexpected = prior.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        raise UserError(f"{weights} does not fit preset {preset}: first difference at {(missing + unexpected)[0]!r}")
+    return prior.eval().requires_grad_(False)
+
+
+def save_prior(folder: Path, preset: str, state: dict[str, torch.Tensor]) -> None:
+    """Write config.yaml and a half-precision model.safetensors; a card beside them is left alone.
+
+    Args:
+        state: a prior's state_dict.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"preset": preset}))
+    half = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in state.items()}
+    save_file(half, folder / "model.safetensors")
+
+
+def export_checkpoint(checkpoint: Path, preset: str, folder: Path) -> None:
+    """Turn a Lightning checkpoint of `ScoreModel` (averaged weights where EMA was on) into a prior's folder.
+
+    Raises:
+        UserError: the checkpoint is missing, or does not fit the preset.
+    """
+    if not checkpoint.is_file():
+        raise UserError(f"checkpoint {checkpoint} does not exist; train first, or give the path of a .ckpt file")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prior = {name.removeprefix("prior."): tensor for name, tensor in state.items() if name.startswith("prior.")}
+    expected = PRESETS[preset]().state_dict().keys()
+    if prior.keys() != expected:
+        odd = sorted(prior.keys() ^ expected)[0]
+        raise UserError(f"{checkpoint} does not fit preset {preset}: first difference at {odd!r}")
+    save_prior(folder, preset, prior)

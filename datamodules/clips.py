@@ -1,0 +1,142 @@
+"""Clean clips on disk, as both priors are trained on them: a folder of memory-mapped arrays.
+
+audio.npy     int16 (N, T) at 16 kHz, zero-padded
+lengths.npy   int64 (N,) samples, where clips are shorter than T
+mouth.npy     uint8 (N, F, 96, 96) mouth crops at 25 fps      speech with video only
+seen.npy      bool (N, F)                                     all True where missing
+phonemes.npy  uint8 (N, F), 255 where unknown                 all unknown where missing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+
+SAMPLES_PER_FRAME = 640
+UNKNOWN = 255
+
+
+def _load(file: Path) -> np.ndarray | None:
+    return np.load(file, mmap_mode="r") if file.is_file() else None
+
+
+class ClipFolder(Dataset):
+    """Crops of the clips in one folder, as dicts `audio` (T,), `visual` (F, 96, 96), `seen` (F,), `phonemes` (F,).
+
+    Args:
+        folder: see the module's docstring.
+        seconds: of a crop; shorter clips are zero-padded (and unseen) at the end.
+        random: crop anywhere, on a video frame; else from the start.
+        clips: use only the first so many; None for all.
+        video: give `visual`, `seen` and `phonemes` too.
+    """
+
+    def __init__(
+        self, folder: Path, seconds: float, random: bool, clips: int | None = None, video: bool = True
+    ) -> None:
+        if not (folder / "audio.npy").is_file():
+            raise FileNotFoundError(f"{folder} holds no audio.npy; expected a folder of prepared clips")
+        self.audio = np.load(folder / "audio.npy", mmap_mode="r")
+        self.lengths = _load(folder / "lengths.npy")
+        self.mouth = _load(folder / "mouth.npy") if video else None
+        self.seen, self.phonemes = _load(folder / "seen.npy"), _load(folder / "phonemes.npy")
+        self.frames, self.random, self.video = round(seconds * 25), random, video
+        self.count = len(self.audio) if clips is None else min(clips, len(self.audio))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        length = int(self.lengths[index]) if self.lengths is not None else self.audio.shape[1]
+        spare = max(0, length // SAMPLES_PER_FRAME - self.frames)
+        start = int(torch.randint(spare + 1, ())) if self.random else 0
+        frames = slice(start, min(start + self.frames, length // SAMPLES_PER_FRAME))
+        samples = slice(frames.start * SAMPLES_PER_FRAME, frames.stop * SAMPLES_PER_FRAME)
+        audio = _padded(self.audio[index, samples].astype(np.float32) / 32768, self.frames * SAMPLES_PER_FRAME)
+        if not self.video:
+            return {"audio": torch.from_numpy(audio)}
+        blank = np.zeros((0, 96, 96), np.uint8)
+        mouth = blank if self.mouth is None else self.mouth[index, frames]
+        seen = np.ones(len(mouth), bool) if self.seen is None or self.mouth is None else self.seen[index, frames]
+        phonemes = np.zeros(0, np.uint8) if self.phonemes is None else self.phonemes[index, frames]
+        return {
+            "audio": torch.from_numpy(audio),
+            "visual": torch.from_numpy(_padded(mouth, self.frames)),
+            "seen": torch.from_numpy(_padded(seen, self.frames)),
+            "phonemes": torch.from_numpy(_padded(phonemes, self.frames, UNKNOWN)),
+        }
+
+
+def _padded(array: np.ndarray, length: int, value: int = 0) -> np.ndarray:
+    out = np.full((length, *array.shape[1:]), value, array.dtype)
+    out[: len(array)] = array
+    return out
+
+
+class CleanClips(pl.LightningDataModule):
+    """Training and validation crops from clip folders.
+
+    Args:
+        batch_size: a process.
+        seconds: of a training crop. Validation always uses 4 s.
+        workers: loader processes; 0 loads in the training process.
+        real: folders of prepared real clips, each with `train` and `val` inside, used beside the embedded corpus.
+        repeat: how often a real training clip is seen for each time a synthetic one is.
+        clips: embedded training clips of 4 s; generated on first use.
+        generators: processes that generate them; None for one a core.
+    """
+
+    video = True
+
+    def __init__(
+        self,
+        batch_size: int = 8,
+        seconds: float = 2.0,
+        workers: int = 0,
+        real: Sequence[Path] = (),
+        repeat: int = 1,
+        clips: int = 1000,
+        val_clips: int = 48,
+        generators: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.seconds, self.workers = batch_size, seconds, workers
+        self.real, self.repeat = [Path(folder) for folder in real], repeat
+        self.clips, self.val_clips, self.generators = clips, val_clips, generators
+
+    def generate(self, split: str, clips: int) -> Path:
+        """Make the embedded clips, or find them; returns their folder."""
+        raise NotImplementedError
+
+    def prepare_data(self) -> None:
+        self.generate("train", self.clips)
+        self.generate("val", self.val_clips)
+
+    def setup(self, stage: str) -> None:
+        def folder(path: Path, seconds: float, random: bool, clips: int | None = None) -> ClipFolder:
+            return ClipFolder(path, seconds, random, clips, self.video)
+
+        train: list[Dataset] = [folder(self.generate("train", self.clips), self.seconds, True, self.clips)]
+        for path in self.real:
+            train += [folder(path / "train", self.seconds, True)] * self.repeat
+        self.train: Dataset = ConcatDataset(train)
+        self.val = folder(self.generate("val", self.val_clips), 4.0, False, self.val_clips)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(
+            self.train,
+            self.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val, self.batch_size)

@@ -1,0 +1,80 @@
+"""Real recordings as clip folders (see `datamodules.clips`): videos of talkers, spoken audio without video, noises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avdiff.audio.io import read_audio, resample
+from avdiff.errors import UserError
+from avdiff.types import SAMPLE_RATE, SAMPLES_PER_FRAME
+
+WINDOW = 4 * SAMPLE_RATE  # samples of a stored clip
+VIDEO = (".mp4", ".mpg", ".mov", ".mkv", ".avi", ".webm")
+AUDIO = (".wav", ".flac", ".ogg", ".mp3")
+
+Clip = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]  # audio (T,), mouth (F, 96, 96), seen (F,)
+
+
+def held_out() -> frozenset[str]:
+    """Names (without suffix) of the GRID s1 clips that are kept for testing."""
+    lines = Path(__file__).with_name("held_out_grid_s1.txt").read_text().splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+def find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files of some kinds below a folder, sorted by name.
+
+    Raises:
+        UserError: the folder is missing or holds none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the folder that holds the recordings")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    if not files:
+        raise UserError(f"{folder} holds no file ending in {', '.join(suffixes)}; is it the right folder?")
+    return files
+
+
+def audio_clips(files: Iterable[Path]) -> Iterator[Clip]:
+    """Each file cut into stretches of up to 4 s, without video; a stretch of less than 1 s or of silence is left out."""
+    for file in files:
+        samples, rate = read_audio(file)
+        audio = resample(samples.mean(axis=0), rate, SAMPLE_RATE)
+        for start in range(0, len(audio), WINDOW):
+            stretch = audio[start : start + WINDOW]
+            if len(stretch) >= SAMPLE_RATE and np.sqrt(np.mean(stretch**2)) > 1e-4:
+                yield stretch, None, None
+
+
+def write_clips(folder: Path, clips: Iterable[Clip], progress: Callable[[int], None] | None = None) -> int:
+    """Write a clip folder; returns the number of clips."""
+    audio, lengths, mouths, seens = [], [], [], []
+    for count, (samples, mouth, seen) in enumerate(clips, 1):
+        samples = samples[:WINDOW]
+        peak = max(1.0, float(np.abs(samples).max()) / 0.99)
+        stored = np.zeros(WINDOW, np.int16)
+        stored[: len(samples)] = np.round(samples / peak * 32767)
+        audio.append(stored)
+        lengths.append(len(samples) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME)
+        if mouth is not None and seen is not None:
+            frames = min(len(mouth), WINDOW // SAMPLES_PER_FRAME)
+            mouths.append(_pad(mouth[:frames]))
+            seens.append(_pad(seen[:frames]))
+        if progress is not None:
+            progress(count)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "audio.npy", np.stack(audio))
+    np.save(folder / "lengths.npy", np.asarray(lengths))
+    if mouths:
+        np.save(folder / "mouth.npy", np.stack(mouths))
+        np.save(folder / "seen.npy", np.stack(seens))
+    return len(audio)
+
+
+def _pad(array: np.ndarray) -> np.ndarray:
+    out = np.zeros((WINDOW // SAMPLES_PER_FRAME, *array.shape[1:]), array.dtype)
+    out[: len(array)] = array
+    return out
