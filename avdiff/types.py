@@ -33,6 +33,17 @@ def check_layout(layout: tuple[Role, ...]) -> None:
         raise ValueError(f"layout {layout} must list speakers first, then off-screen speakers, then noise")
 
 
+def source_names(layout: tuple[Role, ...]) -> tuple[str, ...]:
+    """A name for every source, for files and tables: speaker1, speaker2, ..., offscreen, noise.
+
+    Speakers are always numbered; the other roles only where there are several.
+    """
+    return tuple(
+        role if role != SPEAKER and layout.count(role) == 1 else f"{role}{layout[: k + 1].count(role)}"
+        for k, role in enumerate(layout)
+    )
+
+
 @dataclass(frozen=True)
 class Observation:
     """All that a separation method may see of a batch of mixtures.
@@ -67,7 +78,7 @@ class Observation:
 
     def to(self, *args: Any, **kwargs: Any) -> Observation:
         """The same observation with its tensors moved, for Lightning's batch transfer."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(*args, **kwargs)
             for name in ("mixture", "visual", "visual_mask")
             if isinstance(value := getattr(self, name), Tensor)

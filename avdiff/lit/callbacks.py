@@ -1,0 +1,135 @@
+"""Callbacks of the predict loop: results to disk, and progress of clips and sampler steps."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Protocol, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks.progress.progress_bar import ProgressBar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from avdiff.errors import UserError
+from avdiff.lit.separation import SeparationModule
+from avdiff.lit.store import SeparationStore, StoredSeparation
+from avdiff.samplers.base import Progress as SamplerProgress
+from avdiff.types import Observation, Separation
+
+
+class Resumable(Protocol):
+    """A datamodule that can leave clips out."""
+
+    def skip(self, keys: Set[str]) -> None:
+        """Leave these clips out of the next predict run. Must be called before its dataloader is made."""
+        ...
+
+
+class SeparationWriter(pl.Callback):
+    """Writes every clip as soon as it is separated, and has the datamodule leave out those that are there already.
+
+    Args:
+        out_dir: folder of the results; its layout is described at `SeparationStore`.
+        resume: leave out clips that are there already. False separates them anew.
+    """
+
+    def __init__(self, out_dir: Path, resume: bool = True) -> None:
+        self.store = SeparationStore(out_dir)
+        self.resume = resume
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Rank 0 alone looks: the ranks share the work out by the list, so they must have the same one.
+        done: Set[str] = frozenset()
+        if trainer.is_global_zero:
+            self.store.folder.mkdir(parents=True, exist_ok=True)
+            self.store.tidy()
+            done = self.store.keys() if self.resume else done
+        done = trainer.strategy.broadcast(done)
+        if done:
+            datamodule = getattr(trainer, "datamodule", None)
+            if not hasattr(datamodule, "skip"):
+                raise UserError(
+                    f"{self.store.folder} holds {len(done)} clips already and the data given cannot leave clips out; "
+                    "give another folder, or resume: false to separate them anew"
+                )
+            cast(Resumable, datamodule).skip(done)
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Separation,
+        batch: Observation,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        for key, sources in zip(outputs.key, outputs.sources, strict=True):
+            self.store.write(StoredSeparation(key, outputs.layout, sources, batch.sample_rate, outputs.info))
+
+
+class SeparationProgress(ProgressBar):
+    """Two bars on rank 0: batches of clips, and the steps of the sampler in the batch at hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._bars: Progress | None = None
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._enabled:
+            return
+        self._bars = Progress(
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")),
+            *(TimeElapsedColumn(), TimeRemainingColumn()),
+        )
+        self._batches = self._bars.add_task("batches", total=sum(trainer.num_predict_batches), note="")
+        self._steps = self._bars.add_task("sampler", total=None, note="")
+        cast(SeparationModule, pl_module).on_sampler_step = self._on_sampler_step
+        self._bars.start()
+
+    def _on_sampler_step(self, progress: SamplerProgress) -> None:
+        assert self._bars is not None
+        note = f"sigma {progress.sigma:.3g}"
+        self._bars.update(self._steps, total=progress.steps, completed=progress.step, note=note)
+
+    def on_predict_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Observation,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.update(self._batches, note=batch.key[0] if len(batch.key) == 1 else f"{batch.key[0]} ...")
+            self._bars.reset(self._steps, total=None, note="")
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Separation,
+        batch: Observation,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.advance(self._batches)
+
+    def _stop(self, pl_module: pl.LightningModule) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            cast(SeparationModule, pl_module).on_sampler_step = None
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop(pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop(pl_module)

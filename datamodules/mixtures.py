@@ -1,0 +1,177 @@
+"""Mixtures to separate: lists of them, and the datamodule of `avdiff predict`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from typing import cast
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, Observation, Role
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture whose parts are known.
+
+    Attributes:
+        key: clip id, unlike any other of its list.
+        condition: the condition of a benchmark that it belongs to.
+        layout: one role a source.
+        sources: (K, T) float32 as they are in the mixture.
+        mixture: (T,) their sum.
+        mouth: (K_visible, F, 96, 96) uint8, None without a visible speaker.
+        transcripts: what each talker says, where it is known.
+    """
+
+    key: str
+    condition: str
+    layout: tuple[Role, ...]
+    sources: Tensor
+    mixture: Tensor
+    mouth: Tensor | None = None
+    transcripts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a mixture before it is made."""
+
+    key: str
+    layout: tuple[Role, ...]
+
+
+class MixtureList(ABC):
+    """A fixed list of mixtures, made when they are asked for."""
+
+    @abstractmethod
+    def entries(self) -> Sequence[Entry]:
+        """Every mixture of the list, in its order."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Mixture:
+        """The mixture of entry `index`."""
+
+
+class ToyMixtures(MixtureList):
+    """Two Gaussian sources: white noise (role "noise") and white noise through a one-pole filter ("offscreen").
+
+    Every second clip has the noise alone, so that batches of different layouts occur.
+
+    Args:
+        clips: how many.
+        samples: length of a clip.
+        pole: of the filter, below 1.
+        std: standard deviations of the two sources.
+        seed: of all samples.
+    """
+
+    def __init__(
+        self,
+        clips: int = 8,
+        samples: int = 64,
+        pole: float = 0.9,
+        std: tuple[float, float] = (0.1, 0.05),
+        seed: int = 0,
+    ) -> None:
+        self.clips, self.samples, self.pole, self.std, self.seed = clips, samples, pole, std, seed
+
+    def entries(self) -> Sequence[Entry]:
+        return [Entry(f"toy/{i:03d}", (NOISE,) if i % 2 else (OFFSCREEN, NOISE)) for i in range(self.clips)]
+
+    def __getitem__(self, index: int) -> Mixture:
+        entry = self.entries()[index]
+        white = torch.randn(2, self.samples, generator=torch.Generator().manual_seed(self.seed * 100_003 + index))
+        lags = torch.arange(self.samples)
+        response = self.pole ** (lags[:, None] - lags).clamp(min=0) * (lags[:, None] >= lags)
+        coloured = self.std[0] * (1 - self.pole**2) ** 0.5 * (response @ white[0])
+        sources = torch.stack([coloured, self.std[1] * white[1]])[-len(entry.layout) :]
+        return Mixture(entry.key, "toy", entry.layout, sources, sources.sum(0))
+
+
+def collate(mixtures: Sequence[Mixture], sample_rate: int = SAMPLE_RATE) -> Observation:
+    """What a method may see of mixtures of one layout and length."""
+    layouts, lengths = {m.layout for m in mixtures}, {m.mixture.shape[-1] for m in mixtures}
+    if len(layouts) > 1 or len(lengths) > 1:
+        raise ValueError(
+            f"one batch was to hold mixtures of layouts {sorted(layouts)} and of {sorted(lengths)} samples; "
+            "it takes one layout and one length: use batch_size 1"
+        )
+    mouths = [m.mouth for m in mixtures if m.mouth is not None]
+    return Observation(
+        key=tuple(m.key for m in mixtures),
+        mixture=torch.stack([m.mixture for m in mixtures]),
+        visual=torch.stack(mouths) if mouths else None,
+        visual_mask=None,
+        layout=mixtures[0].layout,
+        sample_rate=sample_rate,
+    )
+
+
+class _Batches(Dataset[Observation]):
+    """One item a batch: a batch has one layout, which a sampler of single clips could not promise."""
+
+    def __init__(self, mixtures: MixtureList, done: Set[str], batch_size: int) -> None:
+        self.mixtures = mixtures
+        by_layout: dict[tuple[Role, ...], list[int]] = {}
+        for index, entry in enumerate(mixtures.entries()):
+            if entry.key not in done:
+                by_layout.setdefault(entry.layout, []).append(index)
+        self.batches = [
+            rows[start : start + batch_size] for rows in by_layout.values() for start in range(0, len(rows), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Observation:
+        return collate([self.mixtures[row] for row in self.batches[index]])
+
+
+class _EveryNth(DistributedSampler[int]):
+    """Rank r of n takes batches r, r + n, ...: none twice, and perhaps none.
+
+    Lightning leaves a DistributedSampler as it is. Its own for prediction refuses fewer batches than processes, which
+    is what a resumed run may have left.
+    """
+
+    def __init__(self, dataset: _Batches, rank: int, processes: int) -> None:
+        super().__init__(cast(Dataset[int], dataset), num_replicas=processes, rank=rank, shuffle=False)
+        self.share = range(rank, len(dataset), processes)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+
+class Mixtures(pl.LightningDataModule):
+    """Mixtures in batches of one layout, shared out over the processes.
+
+    Args:
+        mixtures: the list.
+        batch_size: clips a batch. It changes the speed, not the results.
+        workers: processes that make mixtures ahead; 0 makes them in the process that separates.
+    """
+
+    def __init__(self, mixtures: MixtureList, batch_size: int = 1, workers: int = 0) -> None:
+        super().__init__()
+        self.mixtures, self.batch_size, self.workers = mixtures, batch_size, workers
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # a resumed run may leave a rank nothing to do
+        self._done: Set[str] = frozenset()
+
+    def skip(self, keys: Set[str]) -> None:
+        """Leave these clips out of the next predict run."""
+        self._done = keys
+
+    def predict_dataloader(self) -> DataLoader[Observation]:
+        batches = _Batches(self.mixtures, self._done, self.batch_size)
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = _EveryNth(batches, rank, processes)
+        return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers)
