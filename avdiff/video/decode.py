@@ -1,0 +1,202 @@
+"""Any container PyAV reads -> RGB frames at 25 a second and audio samples, on one timeline.
+
+Time zero is the container's start. Frames and samples are placed by their timestamps, never by counting: streams of
+one file start at different times (by more than 20 ms in flv), phones record at a variable rate, and recorders drop
+packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+
+from avdiff.errors import UserError
+from avdiff.types import VIDEO_FPS
+
+RESYNC = 0.04  # s; audio timestamps are rounded to 1 ms or so in some containers, and real gaps are longer than this
+MISSING_END = 0.5  # s by which a stream may end before its container says
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a file holds.
+
+    Attributes:
+        seconds: of the longest stream, 0 where the container does not say.
+        width, height: of the video in pixels as stored (before rotation), 0 without video.
+        fps: average frames a second, 0 without video.
+        rate, channels: of the audio, 0 without audio.
+    """
+
+    seconds: float
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    rate: int = 0
+    channels: int = 0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; give the path of a video or audio file.")
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a media file that can be read, or its end is missing ({type(error).__name__}); "
+            "expected a container such as mp4, mkv, webm, mpg, avi, wav or flac."
+        ) from error
+    with container:
+        yield container
+
+
+def probe(path: Path | str) -> Media:
+    """Look at a file without decoding it.
+
+    Raises:
+        UserError: no such file, or not a media file.
+    """
+    with _opened(Path(path)) as container:
+        # A cover picture is stored as a video stream of one frame; nobody talks in it.
+        pictures = av.stream.Disposition.attached_pic
+        video = next((s for s in container.streams.video if not s.disposition & pictures), None)
+        audio = next(iter(container.streams.audio), None)
+        return Media(
+            seconds=(container.duration or 0) / av.time_base,
+            width=video.width if video else 0,
+            height=video.height if video else 0,
+            fps=float(video.average_rate or 0) if video else 0.0,
+            rate=audio.rate if audio else 0,
+            channels=audio.channels if audio else 0,
+        )
+
+
+def _decoded(container: InputContainer, stream: av.stream.Stream, notes: list[str], name: str) -> Iterator[av.frame.Frame]:
+    """Every frame that decodes; what does not is counted and noted."""
+    broken = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            break
+        except av.FFmpegError:
+            broken += 1
+            break
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            broken += 1
+    if broken:
+        notes.append(f"{name}: {broken} packet(s) of the {stream.type} stream are damaged and were left out")
+
+
+def _start(container: InputContainer) -> float:
+    return (container.start_time or 0) / av.time_base
+
+
+def _note_end(container: InputContainer, end: float, notes: list[str], what: str) -> None:
+    if container.duration and end < container.duration / av.time_base - MISSING_END:
+        notes.append(
+            f"the {what} ends at {end:.2f} s, the file says {container.duration / av.time_base:.2f} s; "
+            "what is there was used"
+        )
+
+
+@dataclass
+class VideoFrames:
+    """The pictures of a video at 25 a second: picture i is the one nearest in time to i/25 s.
+
+    Iterating decodes; one picture is in memory at a time, and every iteration starts anew. Before the first
+    frame of a video stream that starts late, pictures are black. A rotation that the container asks for is done.
+
+    Args:
+        path: of the video.
+        fps: frames a second to give.
+
+    Attributes:
+        notes: filled while iterating: what was damaged or missing, in sentences.
+    """
+
+    path: Path
+    fps: float = VIDEO_FPS
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yields (height, width, 3) uint8 RGB.
+
+        Raises:
+            UserError: no such file, not a media file, no video in it.
+        """
+        if not probe(self.path).width:
+            raise UserError(f"{self.path} has no video stream; give a video in which the talkers' faces are seen.")
+        self.notes.clear()
+        with _opened(self.path) as container:
+            yield from self._resampled(container)
+
+    def _resampled(self, container: InputContainer) -> Iterator[np.ndarray]:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        start, usual = _start(container), 1 / float(stream.average_rate or self.fps)
+        index, held, held_time, end = 0, None, 0.0, 0.0
+        for frame in _decoded(container, stream, self.notes, self.path.name):
+            time = (frame.time - start) if frame.time is not None else held_time + usual
+            until = (time + held_time) / 2 if held is not None else time - 0.5 / self.fps
+            image = _rgb(frame)
+            while index / self.fps < until:
+                yield np.zeros_like(image) if held is None else held
+                index += 1
+            held, held_time = image, time
+            end = time + (float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual)
+        while held is not None and index + 0.5 < end * self.fps:
+            yield held
+            index += 1
+        _note_end(container, end, self.notes, "video")
+
+
+def _rgb(frame: VideoFrame) -> np.ndarray:
+    image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+    return np.ascontiguousarray(image)  # rows come padded, and dlib finds no face, or another, in a padded array
+
+
+def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
+    """The first audio stream of a file on the file's timeline.
+
+    Returns:
+        samples (channels, n) float32 at the stream's own rate, the first at the container's start, silence where
+        nothing was recorded; the rate in Hz; notes on what was damaged or missing.
+
+    Raises:
+        UserError: no such file, not a media file, no audio in it.
+    """
+    path, notes, blocks, done = Path(path), [], [], 0
+    with _opened(path) as container:
+        if not container.streams.audio:
+            raise UserError(f"{path} has no sound, so there is nothing to separate; give a recording with audio.")
+        stream = container.streams.audio[0]
+        start, rate = _start(container), stream.rate
+        convert = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
+        for frame in _decoded(container, stream, notes, path.name):
+            for block in convert.resample(frame):
+                samples = block.to_ndarray()
+                late = 0 if block.time is None else round((block.time - start) * rate) - done
+                if done and abs(late) <= RESYNC * rate:
+                    late = 0
+                if late > 0:
+                    blocks.append(np.zeros((samples.shape[0], late), np.float32))
+                    done += late
+                samples = samples[:, max(0, -late) :]
+                blocks.append(samples)
+                done += samples.shape[1]
+        if not done:
+            raise UserError(f"The audio stream of {path} holds no sample that decodes; give an undamaged recording.")
+        _note_end(container, done / rate, notes, "sound")
+    return np.concatenate(blocks, axis=1), rate, notes
