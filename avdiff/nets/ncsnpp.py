@@ -68,7 +68,8 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, c_noise: Tensor) -> Tensor:
         """(N,) -> (N, 4 * channels)."""
-        angle = 2 * math.pi * c_noise[:, None] * self.frequencies
+        # the order of the published product: frequencies are large, so float32 rounding shows in the fourth digit
+        angle = c_noise[:, None] * self.frequencies * 2 * math.pi
         features = torch.cat([angle.sin(), angle.cos()], dim=-1).to(self.first.weight.dtype)
         return self.second(F.silu(self.first(features)))
 
@@ -187,9 +188,7 @@ class NCSNpp(nn.Module):
 
         self.embed = NoiseEmbedding(channels)
         self.stem = conv(folded, channels, 3)
-        self.planes = (
-            nn.Conv1d(cond_dim, cond_planes * heights[0], 1) if cond_dim is not None and cond_planes else None
-        )
+        self.planes = nn.Conv1d(cond_dim, cond_planes * heights[0], 1) if cond_dim is not None and cond_planes else None
         self.plane_stem = conv(cond_planes, channels, 3, gain=NEAR_ZERO) if cond_planes else None
         self.frequency = nn.ParameterList(
             [nn.Parameter(torch.zeros(width, height, 1)) for width, height in zip(widths, heights, strict=True)]
