@@ -12,8 +12,10 @@ UV_VERSION := 0.13.8
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-FIT := $(BIN)/avdiff fit --config experiments/base.yaml
-WHERE := --config experiments/data/$(DATA).yaml --config experiments/cluster/$(CLUSTER).yaml $(ARGS)
+# $(call fit,training,kind of data)
+fit = $(BIN)/avdiff fit --config experiments/base.yaml --config experiments/train/$(1).yaml \
+	--config experiments/data/$(2)/$(DATA).yaml --config experiments/cluster/$(CLUSTER).yaml $(ARGS)
+known = @test -f experiments/data/$(1)/$(DATA).yaml || { echo "DATA=$(DATA) has no file experiments/data/$(1)/$(DATA).yaml; there are: $$(cd experiments/data/$(1) && ls | sed 's/\.yaml//' | xargs)" >&2; exit 1; }
 
 .PHONY: help setup test test-slow demo benchmark train-speech train-noise lint format lock clean
 
@@ -54,11 +56,14 @@ demo: setup ## separate two embedded talkers and noise with the shipped priors; 
 benchmark: setup ## score a method on the embedded benchmark: METHOD=ssnaps CLIPS=50
 	$(BIN)/avdiff benchmark --method $(METHOD) --clips $(CLIPS) $(ARGS)
 
-train-speech: setup ## train the audio-visual speech prior: DATA=synthetic CLUSTER=local
-	$(FIT) --config experiments/train/speech.yaml $(WHERE)
+train-speech: setup ## train the lip encoder, then the audio-visual speech prior: DATA=synthetic CLUSTER=local
+	$(call known,speech)
+	$(call fit,lips,speech)
+	$(call fit,speech,speech)
 
 train-noise: setup ## train the noise prior: DATA=synthetic CLUSTER=local
-	$(FIT) --config experiments/train/noise.yaml $(WHERE)
+	$(call known,noise)
+	$(call fit,noise,noise)
 
 lint: setup ## check style and types
 	$(BIN)/ruff check

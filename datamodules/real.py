@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from avdiff.audio.io import read_audio, resample
 from avdiff.errors import UserError
@@ -42,7 +43,7 @@ def audio_clips(files: Iterable[Path]) -> Iterator[Clip]:
     """Each file cut into stretches of up to 4 s, without video; a stretch of less than 1 s or of silence is left out."""
     for file in files:
         samples, rate = read_audio(file)
-        audio = resample(samples.mean(axis=0), rate, SAMPLE_RATE)
+        audio = resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE).numpy()
         for start in range(0, len(audio), WINDOW):
             stretch = audio[start : start + WINDOW]
             if len(stretch) >= SAMPLE_RATE and np.sqrt(np.mean(stretch**2)) > 1e-4:
