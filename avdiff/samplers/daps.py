@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
@@ -45,7 +46,7 @@ class DAPS(PosteriorSampler):
 
     def __post_init__(self) -> None:
         if self.ode.sigma_end >= self.schedule.sigma_min:
-            raise ValueError(
+            raise UserError(
                 f"the ODE ends at noise level {self.ode.sigma_end} but the annealing goes down to "
                 f"{self.schedule.sigma_min}; make ode.sigma_end smaller than schedule.sigma_min"
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from avdiff.errors import UserError
 from avdiff.likelihood.base import Likelihood
 from avdiff.priors.joint import JointPrior
 from avdiff.rng import ClipNoise
@@ -34,7 +35,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.sampler.needs_closed_form and not self.likelihood.closed_form:
-            raise ValueError(
+            raise UserError(
                 f"the sampler works only with a Gaussian likelihood, {self.likelihood} is not; {CLOSED_FORM_ADVICE}"
             )
 
@@ -64,12 +65,12 @@ class PosteriorSeparator(Separator):
         """The recipe for a layout.
 
         Raises:
-            ValueError: the layout has fewer talkers than every recipe.
+            UserError: the layout has fewer talkers than every recipe.
         """
         talkers = len(layout) - layout.count(NOISE)
         fitting = [count for count in self.recipes if count <= talkers]
         if not fitting:
-            raise ValueError(f"there is no recipe for {talkers} talker(s), only for {sorted(self.recipes)}; add one")
+            raise UserError(f"there is no recipe for {talkers} talker(s), only for {sorted(self.recipes)}; add one")
         return self.recipes[max(fitting)]
 
     @torch.no_grad()

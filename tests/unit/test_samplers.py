@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from avdiff.errors import UserError
+from avdiff.likelihood.mixing import GaussianLikelihood
+from avdiff.rng import ClipNoise
+from avdiff.samplers.base import Divergence, Progress
+from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
+from avdiff.samplers.daps import DAPS
+from avdiff.samplers.gaussian import ExactConditional
+from avdiff.samplers.langevin import Langevin, decayed
+from avdiff.samplers.ode import Euler
+from avdiff.samplers.schedule import PolySchedule
+from avdiff.samplers.width import PosteriorWidth, Proportional
+from tests.gaussian import GaussianProduct, bind, white
+
+KEYS = ("a", "b")
+
+
+@pytest.mark.parametrize(("steps", "start", "below", "count"), [(300, 4.0, 0.25, 129), (400, 3.0, 0.14, 146)])
+def test_schedule_of_the_paper(steps: int, start: float, below: float, count: int) -> None:
+    sigmas = PolySchedule(steps, start).sigmas()
+    assert (len(sigmas), sigmas[0], sigmas[-1]) == (steps, start, 0.01)
+    assert sigmas == sorted(sigmas, reverse=True)
+    assert sum(sigma < below for sigma in sigmas) == count
+
+
+def test_decay_is_linear() -> None:
+    assert [decayed(2.0, 0.5, progress) for progress in (0.0, 0.5, 1.0)] == [2.0, 1.5, 1.0]
+
+
+def test_widths() -> None:
+    assert Proportional(0.5)(2.0, 0.05) == 1.0
+    assert PosteriorWidth()(3.0, 4.0) == pytest.approx(2.4)
+    assert PosteriorWidth(std=4.0)(3.0, 99.0) == pytest.approx(2.4)
+
+
+def test_every_draw_is_its_own() -> None:
+    noise = NoiseStream(ClipNoise(0, KEYS), (2, 3, 50), torch.zeros(1))
+    draws = torch.cat([noise.normal(), noise.block(2).transpose(1, 2).flatten(0, 1).view(4, 3, 50), noise.normal()])
+    correlation = draws.flatten(0, 1) @ draws.flatten(0, 1).T / 50
+    assert (correlation - torch.eye(len(correlation))).abs().max() < 0.99
+
+
+def run(conditional: ConditionalSampler, y: torch.Tensor, steps: int = 4, **options: object) -> torch.Tensor:
+    prior = GaussianProduct(white(0.05, 0.05), 0.05)
+    sampler = DAPS(PolySchedule(steps, 1.0), conditional, Euler(1))
+    shape = (len(y), 2, y.shape[1])
+    return sampler.sample(prior, bind(GaussianLikelihood(0.05), y), shape, like=y, rng=ClipNoise(0, KEYS), **options)
+
+
+def test_progress_is_told() -> None:
+    told: list[Progress] = []
+    result = run(ExactConditional(), torch.zeros(2, 30), callback=told.append)
+    assert [(p.step, p.steps) for p in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [p.sigma for p in told] == PolySchedule(4, 1.0).sigmas()
+    assert told[-1].denoised is result
+
+
+def test_divergence_names_step_noise_level_and_clip() -> None:
+    y = torch.zeros(2, 30)
+    with pytest.raises(Divergence, match=r"step 1, noise level 1\b") as caught:
+        run(Langevin(100, 0.1), y)
+    assert caught.value.clips == [0, 1]
+    y[1] = torch.nan
+    with pytest.raises(Divergence, match=r"clip\(s\) 1 ") as caught:
+        run(ExactConditional(), y)
+    assert caught.value.clips == [1]
+
+
+def test_last_state_is_denoised() -> None:
+    y = 0.05 * torch.randn(2, 2000)
+    prior = GaussianProduct(white(0.05, 0.05), 0.05)
+    likelihood, rng = bind(GaussianLikelihood(0.05), y), ClipNoise(0, KEYS)
+    raw, clean = (
+        DAPS(PolySchedule(4, 1.0), ExactConditional(), Euler(1), denoise_last=last).sample(
+            prior, likelihood, (2, 2, 2000), like=y, rng=rng
+        )
+        for last in (False, True)
+    )
+    torch.testing.assert_close(clean, prior.denoise(raw, 0.01))
+
+
+def test_ode_must_aim_below_the_annealing() -> None:
+    with pytest.raises(UserError, match="sigma_end"):
+        DAPS(PolySchedule(4, 1.0, sigma_min=0.01), ExactConditional(), Euler(2, sigma_end=0.01))
+
+
+def test_langevin_in_place_leaves_its_centre() -> None:
+    y, x0_hat = torch.zeros(2, 30), torch.zeros(2, 2, 30)
+    noise = NoiseStream(ClipNoise(0, KEYS), (2, 2, 30), y)
+    Langevin(3, 1e-4).draw(x0_hat, bind(GaussianLikelihood(0.05), y), Inner(1.0, 1.0, 0.0), noise)
+    assert not x0_hat.any()
