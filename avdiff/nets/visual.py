@@ -48,7 +48,7 @@ class _TemporalBlock(nn.Module):
 
 
 class LipEncoder(VisualEncoder):
-    """A small lip reader: the 88x88 centre, a spatio-temporal stem, three strided convolutions, dilated ones in time.
+    """A small lip reader: the 88x88 centre of three frames, strided convolutions, then dilated ones in time.
 
     Every frame is standardised by its own mean and deviation, so light and skin tone do not reach the network.
 
@@ -61,8 +61,8 @@ class LipEncoder(VisualEncoder):
     def __init__(self, width: int = 24, dim: int = 192, dilations: tuple[int, ...] = (1, 2, 4)) -> None:
         super().__init__()
         self.dim = dim
-        self.stem = nn.Conv3d(1, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2))
         self.spatial = nn.Sequential(
+            nn.Conv2d(3, width, 5, stride=2, padding=2),
             nn.GroupNorm(4, width),
             nn.SiLU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
@@ -82,8 +82,8 @@ class LipEncoder(VisualEncoder):
         n, frames = crops.shape[:2]
         x = F.avg_pool2d(crops[:, :, 4:92, 4:92].float(), 2)  # (N, F, 44, 44)
         x = (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 1.0)
-        x = self.stem(x.unsqueeze(1)).transpose(1, 2).flatten(0, 1)
-        x = self.spatial(x).unflatten(0, (n, frames))
+        past, future = torch.cat([x[:, :1], x[:, :-1]], dim=1), torch.cat([x[:, 1:], x[:, -1:]], dim=1)
+        x = self.spatial(torch.stack([past, x, future], dim=2).flatten(0, 1)).unflatten(0, (n, frames))
         return self.temporal(x.transpose(1, 2)).transpose(1, 2)
 
 

@@ -1,0 +1,70 @@
+"""The EDM preconditioning around a network, and what it promises."""
+
+import math
+
+import pytest
+import torch
+
+from avdiff.nets.ncsnpp import NCSNpp
+from avdiff.priors.edm import EDMPrior
+from avdiff.priors.presets import tiny_noise, tiny_speech
+
+
+def test_scalings_are_karras_table_1() -> None:
+    prior = tiny_noise()
+    sigma, sd = torch.tensor([0.2]), 0.05
+    c_skip, c_out, c_in, c_noise = prior.scalings(sigma)
+    assert c_skip.unique().item() == pytest.approx(sd**2 / (0.2**2 + sd**2))
+    assert c_out.unique().item() == pytest.approx(0.2 * sd / math.sqrt(0.2**2 + sd**2))
+    assert c_in.unique().item() == pytest.approx(1 / math.sqrt(0.2**2 + sd**2))
+    assert c_noise.item() == pytest.approx(math.log(0.2) / 4)
+
+
+def test_denoiser_returns_its_input_when_there_is_no_noise() -> None:
+    x = torch.randn(2, 12_345) * 0.05
+    with torch.no_grad():
+        assert torch.allclose(tiny_noise().denoise(x, torch.full((2,), 1e-6)), x, atol=1e-5)
+
+
+def test_a_coloured_prior_starts_as_the_wiener_filter() -> None:
+    """With F near zero, coloured noise of the prior's own spectrum is shrunk bin by bin by sd² / (sd² + sigma²)."""
+    prior = EDMPrior(NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4)), coloured=True)
+    torch.nn.init.zeros_(prior.network.output.weight)
+    torch.nn.init.zeros_(prior.network.output.bias)
+    prior.spectrum.copy_(torch.linspace(1.4, 0.01, 256))
+    tone = 0.1 * torch.sin(2 * math.pi * 1000 * torch.arange(32_000) / 16_000)[None]
+    sigma = 0.05
+    sd = 0.05 * prior.spectrum[32].item()  # bin of 1 kHz at 510 points
+    with torch.no_grad():
+        clean = prior.denoise(tone, torch.tensor([sigma]))[0, 8000:24_000]
+    assert (clean.std() / tone.std()).item() == pytest.approx(sd**2 / (sd**2 + sigma**2), rel=0.02)
+
+
+def test_a_masked_frame_is_a_null_frame() -> None:
+    prior = tiny_speech().eval()
+    lips = torch.randint(0, 256, (2, 10, 96, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        hidden = prior.embed(lips, torch.zeros(2, 10, dtype=torch.bool))
+        assert torch.allclose(hidden, prior.null(2, 10))
+        assert not torch.allclose(prior.embed(lips), prior.null(2, 10))
+
+
+def test_film_starts_blind_and_learns_to_see() -> None:
+    prior = tiny_speech()
+    x, sigma = torch.randn(1, 6400) * 0.1, torch.tensor([0.1])
+    lips = torch.randint(0, 256, (1, 10, 96, 96), dtype=torch.uint8)
+    seen, unseen = prior.denoise(x, sigma, prior.embed(lips)), prior.denoise(x, sigma, prior.null(1, 10))
+    assert torch.allclose(seen, unseen, atol=1e-6)
+    torch.nn.init.normal_(prior.network.encoder[0].film.project.weight)
+    torch.nn.init.normal_(prior.network.encoder[0].conv1.weight)
+    torch.nn.init.normal_(prior.network.output.weight)
+    torch.nn.init.normal_(prior.network.head[-1].weight)
+    assert not torch.allclose(prior.denoise(x, sigma, prior.embed(lips)), unseen, atol=1e-4)
+
+
+def test_network_and_adapter_must_agree() -> None:
+    speech = tiny_speech()
+    with pytest.raises(ValueError, match="cond_dim=24"):
+        EDMPrior(
+            NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4), cond_dim=24), 0.05, speech.encoder, speech.adapter
+        )

@@ -1,0 +1,78 @@
+"""The product of priors: which source meets which prior, with which condition."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from avdiff.priors.base import ConditionalDiffusionPrior
+from avdiff.priors.joint import JointPrior
+from avdiff.types import Observation
+
+
+class Recorder(ConditionalDiffusionPrior):
+    """Shrinks by the mean of its condition, and writes down the rows of every call."""
+
+    sigma_data, sample_rate, conditional = 0.05, 16_000, True
+
+    def __init__(self, window: int | None = None) -> None:
+        super().__init__()
+        self.window, self.calls = window, []
+
+    def embed(self, visual: Tensor, mask: Tensor | None = None) -> Tensor:
+        return visual.float().mean((2, 3))[..., None]
+
+    def null(self, count: int, frames: int) -> Tensor:
+        return torch.zeros(count, frames, 1)
+
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        self.calls.append(x.shape[0])
+        return x * (1 if cond is None else cond.mean((1, 2))[:, None])
+
+
+def observation(layout: tuple[str, ...], samples: int = 640 * 4, batch: int = 2) -> Observation:
+    visible = layout.count("speaker")
+    lips = torch.arange(1, batch * visible + 1, dtype=torch.uint8).view(batch, visible, 1, 1, 1)
+    visual = lips.expand(batch, visible, -(-samples // 640), 96, 96) if visible else None
+    return Observation(tuple("ab"[:batch]), torch.zeros(batch, samples), visual, None, layout)
+
+
+def test_guidance_extrapolates_from_the_null_branch_in_one_call() -> None:
+    speech, noise = Recorder(), Recorder()
+    joint = JointPrior({"speaker": speech, "noise": noise}, guidance=0.5)
+    noise.conditional = False
+    layout = ("speaker", "speaker", "offscreen", "noise")
+    bound = joint.bind(observation(layout))
+    x = torch.ones(2, 4, 640 * 4)
+    out = bound.denoise(x, 1.0)
+    assert speech.calls == [2 * (3 + 2)]
+    assert noise.calls == [2]
+    assert bound.evaluations == 2
+    # (1 + w) D(v) - w D(null), with D(null) = 0
+    assert out[:, :2, 0].tolist() == [[1.5, 3.0], [4.5, 6.0]]
+    assert out[:, 2, 0].tolist() == [0, 0]
+    assert out[:, 3, 0].tolist() == [1, 1]
+
+
+def test_guidance_outside_its_interval_costs_one_evaluation() -> None:
+    joint = JointPrior({"speaker": Recorder()}, guidance=1.0, guidance_interval=(1.0, 10.0))
+    bound = joint.bind(observation(("speaker",)))
+    x = torch.ones(2, 1, 640 * 4)
+    assert bound.denoise(x, 0.01)[:, 0, 0].tolist() == [1, 2]
+    assert bound.denoise(x, 0.2)[:, 0, 0].tolist() == [2, 4]
+    assert bound.evaluations == 3
+
+
+def test_a_long_recording_is_tiled_in_one_batch() -> None:
+    speech = Recorder(window=640 * 10)
+    joint = JointPrior({"speaker": speech}, guidance=0.0, overlap=640 * 2, max_rows=4)
+    bound = joint.bind(observation(("speaker",), samples=640 * 30 + 7, batch=1))
+    x = torch.randn(1, 1, 640 * 30 + 7)
+    assert torch.allclose(bound.denoise(x, 0.1), x, atol=1e-6)
+    assert sum(speech.calls) == 4
+    assert max(speech.calls) <= 4
+
+
+def test_a_role_without_a_prior_is_refused() -> None:
+    joint = JointPrior({"speaker": Recorder()})
+    with pytest.raises(ValueError, match="role 'noise'"):
+        joint.bind(observation(("speaker", "noise")))

@@ -1,0 +1,59 @@
+"""Training of the priors: what the loss sees."""
+
+import pytest
+import torch
+
+from avdiff.lit.score import LogNormal, PolyUniform, ScoreModel
+from avdiff.priors.presets import tiny_noise, tiny_speech
+
+
+def test_buddys_law_has_its_published_quantiles() -> None:
+    u = torch.tensor([0.9, 0.75, 0.5, 0.25, 0.1])  # the grid runs downwards
+    assert PolyUniform().sample(u, 0.05).tolist() == pytest.approx([1.4e-4, 2.6e-3, 0.092, 1.26, 4.6], rel=0.05)
+
+
+def test_log_normal_law_is_relative_to_the_data() -> None:
+    u = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
+    log = LogNormal(1.2, 1.4).sample(u, 0.05).log()
+    assert log.median().exp().item() == pytest.approx(1.2 * 0.05, rel=0.02)
+    assert log.std().item() == pytest.approx(1.4, rel=0.02)
+
+
+def test_levels_cover_the_range_and_silence_stays_silent() -> None:
+    model = ScoreModel(tiny_noise(), gain_db=(-20, 0))
+    audio = torch.randn(200, 640) * torch.logspace(-3, 0, 200)[:, None]
+    audio[0] = 0
+    rms = model.levelled(audio).square().mean(-1).sqrt()
+    gain = 20 * torch.log10(rms[1:] / 0.05)
+    assert rms[0] == 0
+    assert gain.min() >= -20.001
+    assert gain.max() <= 0.001
+    assert gain.std() == pytest.approx(20 / 12**0.5, rel=0.2)
+
+
+def test_error_is_edms_weighted_loss() -> None:
+    """For a flat prior the loss equals the mean square error over c_out² but for the window's edges."""
+    model = ScoreModel(tiny_noise())
+    clean, noise = torch.randn(2, 32, 16_000).unbind(0)
+    clean, sigma = clean * 0.05, torch.full((32,), 0.1)
+    loss, square = model.error(clean, sigma, None, noise)
+    c_out = 0.1 * 0.05 / (0.1**2 + 0.05**2) ** 0.5
+    assert (loss.mean() / (square.mean() / c_out**2)).item() == pytest.approx(1, rel=0.03)
+
+
+def test_dropped_video_trains_the_null_feature() -> None:
+    model = ScoreModel(tiny_speech(), dropout=1.0)
+    for film in (m for m in model.modules() if type(m).__name__ == "FiLM"):
+        torch.nn.init.normal_(film.project.weight)
+    for name, p in model.prior.network.named_parameters():
+        if name.endswith("weight") and p.ndim == 4:
+            torch.nn.init.normal_(p, std=0.1)
+    model.log = lambda *args, **kwargs: None
+    batch = {
+        "audio": torch.randn(2, 6400) * 0.1,
+        "visual": torch.randint(0, 256, (2, 10, 96, 96), dtype=torch.uint8),
+        "seen": torch.ones(2, 10, dtype=torch.bool),
+    }
+    model.training_step(batch, 0).backward()
+    assert model.prior.null_feature.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.prior.encoder.parameters())  # frozen
