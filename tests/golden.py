@@ -1,6 +1,6 @@
-"""Reference outputs of public networks on weights given by a formula (tests/data): nobody's weights, the same function.
+"""Outputs of public networks on weights given by a formula (tests/data): nobody's weights, the same function.
 
-u_i(c) = 2 frac(43758.5453 sin(12.9898 i + c)) - 1 for i = 1, 2, ...; a tensor named k takes c = (crc32(k) mod 1000) / 100.
+u_i(c) = 2 frac(43758.5453 sin(12.9898 i + c)) - 1 for i = 1, 2, ...; a tensor k takes c = (crc32(k) mod 1000) / 100.
 """
 
 from __future__ import annotations

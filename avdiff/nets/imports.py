@@ -99,8 +99,8 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], what: str) 
 def load_braven(path: str | Path) -> BRAVEn:
     """BRAVEn or RAVEn of any size from a published checkpoint: encoder, decoder and CTC, or the bare encoder.
 
-    The size is read off the tensors. RAVEn's code is MIT; no licence is stated for the weights, which were trained on LRS3,
-    VoxCeleb2 and AVSpeech.
+    The size is read off the tensors. RAVEn's code is MIT; no licence is stated for the weights, which were trained on
+    LRS3, VoxCeleb2 and AVSpeech.
 
     Raises:
         UserError: no such file, or one that does not hold exactly the tensors of the encoder.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avdiff.audio.representation import STFT
+from avdiff.nets.imports import load_buddy
 from avdiff.nets.ncsnpp import NCSNpp
 from avdiff.nets.visual import VisualEncoder
 from avdiff.priors.base import ConditionalDiffusionPrior
@@ -30,6 +34,8 @@ class EDMPrior(ConditionalDiffusionPrior):
         freeze_encoder: keep the encoder as it is and in eval mode.
         coloured: let sd depend on frequency, as measured on the training data.
         n_fft, hop: of the Hann-windowed STFT. SSNAPS: 510 and 160; BUDDy: 510 and 128.
+        frame_multiple: spectrograms are padded to a multiple of this many frames, and of the network's own. 4 keeps
+            them in step with video at hop 160; BUDDy: 16.
         window: samples of a training clip.
         sample_rate: Hz.
     """
@@ -47,6 +53,7 @@ class EDMPrior(ConditionalDiffusionPrior):
         coloured: bool = False,
         n_fft: int = 510,
         hop: int = 160,
+        frame_multiple: int = 4,
         window: int = 64_000,
         sample_rate: int = SAMPLE_RATE,
     ) -> None:
@@ -62,12 +69,25 @@ class EDMPrior(ConditionalDiffusionPrior):
         self.sigma_data, self.sample_rate, self.window = sigma_data, sample_rate, window
         self.freeze_encoder, self.coloured = freeze_encoder, coloured
         self.stft = STFT(n_fft, hop)
+        self.frame_multiple = math.lcm(network.time_multiple, frame_multiple)
         #: deviation of the data in each bin relative to white noise of the same power; all ones is flat
         self.register_buffer("spectrum", torch.ones(n_fft // 2 + 1))
         if encoder is not None:
             self.null_feature = nn.Parameter(torch.randn(encoder.dim) * 0.1)
             if freeze_encoder:
                 encoder.requires_grad_(False)
+
+    @classmethod
+    def from_buddy(cls, checkpoint: str | Path | Mapping[str, Any]) -> EDMPrior:
+        """The speech prior of BUDDy (arXiv 2405.04272), without video, from its published checkpoint.
+
+        Args:
+            checkpoint: the file, or what it holds.
+
+        Raises:
+            UserError: no such file, or one that does not hold exactly the tensors of NCSN++M.
+        """
+        return cls(load_buddy(checkpoint), sigma_data=0.05, hop=128, frame_multiple=16, window=65_536)
 
     def train(self, mode: bool = True) -> EDMPrior:
         super().train(mode)
@@ -100,8 +120,7 @@ class EDMPrior(ConditionalDiffusionPrior):
         with torch.autocast(x.device.type, enabled=False):
             noisy = torch.view_as_real(self.stft(x.float())).movedim(-1, 1)  # (N, 2, bins, frames)
         frames = noisy.shape[-1]
-        multiple = math.lcm(self.network.time_multiple, 4)
-        padded = F.pad(c_in * noisy, (0, -frames % multiple))
+        padded = F.pad(c_in * noisy, (0, -frames % self.frame_multiple))
         if cond is not None:
             cond = self._fit(cond.transpose(1, 2), padded.shape[-1])
         raw = self.network(padded, c_noise, cond)[..., :frames]

@@ -13,7 +13,7 @@ STFT_SCALE = 9.8  # real and imaginary deviation of unit-variance white noise at
 
 def ncsnpp_m() -> EDMPrior:
     """The public NCSN++M without video: 27,736,590 parameters; hop 128 and sigma_data 0.05 as BUDDy."""
-    return EDMPrior(NCSNpp(), hop=128, window=65_536)
+    return EDMPrior(NCSNpp(), hop=128, frame_multiple=16, window=65_536)
 
 
 def paper_noise() -> EDMPrior:

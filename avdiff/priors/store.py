@@ -26,18 +26,21 @@ def load_prior(source: str) -> EDMPrior:
     """A trained prior in eval mode, float32, without gradients.
 
     Args:
-        source: "speech" or "noise" for the shipped ones, or a folder with config.yaml and model.safetensors.
+        source: "speech" or "noise" for the shipped ones, a folder with config.yaml and model.safetensors, or a file: a
+            published checkpoint of BUDDy (speech without video).
 
     Raises:
         UserError: the folder or one of its files is missing, or the weights belong to another preset.
     """
+    if Path(source).is_file():
+        return EDMPrior.from_buddy(source).eval().requires_grad_(False)
     folder = _folder(source)
     config, weights = folder / "config.yaml", folder / "model.safetensors"
     for file in (config, weights):
         if not file.is_file():
             raise UserError(
                 f"prior {source!r}: {file} does not exist; give {' or '.join(SHIPPED)} for a shipped prior, "
-                "or a folder that `avdiff export` wrote"
+                "a folder that `avdiff export` wrote, or the file of a BUDDy checkpoint"
             )
     preset = yaml.safe_load(config.read_text())["preset"]
     if preset not in PRESETS:

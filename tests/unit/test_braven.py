@@ -85,7 +85,7 @@ def test_loads_published_layouts(tmp_path: Path, crops: torch.Tensor, prefix: st
 
 def test_refuses_what_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "braven.pth"
-    with pytest.raises(UserError, match="no checkpoint at .*braven.pth; .*ahaliassos/raven"):
+    with pytest.raises(UserError, match=r"no checkpoint at .*braven.pth; .*ahaliassos/raven"):
         load_braven(path)
     path.write_text("not a checkpoint")
     with pytest.raises(UserError, match="not a torch checkpoint"):
