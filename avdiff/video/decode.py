@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -79,7 +80,7 @@ def probe(path: Path | str) -> Media:
         )
 
 
-def _decoded(container: InputContainer, stream: av.stream.Stream, notes: list[str], name: str) -> Iterator[av.frame.Frame]:
+def _decoded(container: InputContainer, stream: Any, notes: list[str], name: str) -> Iterator[Any]:
     """Every frame that decodes; what does not is counted and noted."""
     broken = 0
     packets = container.demux(stream)
@@ -177,7 +178,10 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
     Raises:
         UserError: no such file, not a media file, no audio in it.
     """
-    path, notes, blocks, done = Path(path), [], [], 0
+    path = Path(path)
+    notes: list[str] = []
+    blocks: list[np.ndarray] = []
+    done = 0
     with _opened(path) as container:
         if not container.streams.audio:
             raise UserError(f"{path} has no sound, so there is nothing to separate; give a recording with audio.")

@@ -5,11 +5,13 @@ The points are numbered as by iBUG: 0-16 jaw, 17-26 brows, 27-35 nose, 36-41 and
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,9 +73,7 @@ class DlibFaces(FaceDetector):
             than splitting one in two.
     """
 
-    def __init__(
-        self, picture: int = 1280, threshold: float = 0.0, stride: int = 5, same_person: float = 0.5
-    ) -> None:
+    def __init__(self, picture: int = 1280, threshold: float = 0.0, stride: int = 5, same_person: float = 0.5) -> None:
         import dlib
 
         self._dlib = dlib
@@ -85,7 +85,7 @@ class DlibFaces(FaceDetector):
         self.same_person = same_person
 
     @cached_property
-    def _identity(self):  # noqa: ANN202  a class of a compiled module
+    def _identity(self) -> Any:
         return self._dlib.face_recognition_model_v1(str(_model("dlib_face_recognition_resnet_model_v1.dat")))
 
     def detect(self, frame: np.ndarray) -> list[Face]:
@@ -103,12 +103,12 @@ class DlibFaces(FaceDetector):
         shape = self._points(frame, self._rectangle(face.box))
         return np.array(self._identity.compute_face_descriptor(frame, shape))
 
-    def _rectangle(self, box: np.ndarray):  # noqa: ANN202  a class of a compiled module
+    def _rectangle(self, box: np.ndarray) -> Any:
         left, top, right, bottom = (round(float(edge)) for edge in box)
         return self._dlib.rectangle(left, top, right - 1, bottom - 1)
 
 
-def _xy(shape) -> np.ndarray:  # noqa: ANN001  a class of a compiled module
+def _xy(shape: Any) -> np.ndarray:
     return np.array([(point.x, point.y) for point in shape.parts()], dtype=float)
 
 
@@ -132,7 +132,7 @@ class MediaPipeFaces(FaceDetector):
     MESH = (
         *(127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356),  # jaw
         *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),  # brows
-        *(168, 197, 5, 4, 75, 97, 2, 326, 305),  # nose
+        *(168, 197, 195, 4, 75, 97, 2, 326, 305),  # nose
         *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),  # eyes
         *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),  # outer lips
         *(78, 82, 13, 312, 308, 317, 14, 87),  # inner lips
@@ -145,15 +145,20 @@ class MediaPipeFaces(FaceDetector):
                 "or leave the option out to use the built-in detector."
             )
         try:
-            import mediapipe
-            from mediapipe.tasks.python import BaseOptions, vision
+            mediapipe = importlib.import_module("mediapipe")
+            tasks = importlib.import_module("mediapipe.tasks.python")
         except ImportError as error:
             raise UserError("MediaPipe is not installed; run: pip install mediapipe") from error
         self._mediapipe = mediapipe
-        options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(model)), running_mode=vision.RunningMode.IMAGE, num_faces=faces
+        options = tasks.vision.FaceLandmarkerOptions(
+            base_options=tasks.BaseOptions(model_asset_path=str(model)),
+            running_mode=tasks.vision.RunningMode.IMAGE,
+            num_faces=faces,
         )
-        self._landmarker = vision.FaceLandmarker.create_from_options(options)
+        try:
+            self._landmarker = tasks.vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{model} is not MediaPipe's Face Landmarker; give face_landmarker.task") from error
 
     def detect(self, frame: np.ndarray) -> list[Face]:
         height, width = frame.shape[:2]

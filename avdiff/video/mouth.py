@@ -1,11 +1,11 @@
 """Aligned mouths: from a face's points to a 96x96 grey crop, as BRAVEn's preparation prescribes.
 
 Eight points that move little when a talker speaks are brought onto a mean face in a 256x256 picture by a similarity
-transform; the crop is 96x96 around the mean of the mouth's points there. The mean face of the published preparation is a
-file without a licence, so it is not here. Of its geometry are published the centres of the eyes (102.1, 94.3)
-and (156.4, 93.6), of the nose's base (129.0, 135.9) and of the mouth (129.3, 157.8), and the mouth's width, x 107 to 152.
-The points below are those of the average of six detected talkers, with their eyes brought to these centres, and nose and
-mouth then moved onto theirs (by 2.2 and 0.9 pixels) and the mouth's corners to its width (by 1.2 and 0.5).
+transform; the crop is 96x96 around the mean of the mouth's points there. The mean face of the published preparation is
+a file without a licence, so it is not here. Of its geometry are known the centres of the eyes (102.1, 94.3) and
+(156.4, 93.6), of the nose's base (129.0, 135.9) and of the mouth (129.3, 157.8), and the mouth's width, x 107 to 152.
+The points below are those of the average of six detected talkers, with their eyes brought to these centres, and nose
+and mouth then moved onto theirs (by 2.2 and 0.9 pixels) and the mouth's corners to its width (by 1.2 and 0.5).
 
 How well crops are aligned with it is measured in tests/unit/test_video_mouth.py.
 """
@@ -113,5 +113,3 @@ def on_timeline(person: Person, crops: list[np.ndarray], start: int, stop: int) 
         if first < last:
             mouth[first - start : last - start] = part[first - track.start : last - track.start]
     return mouth, person.seen(stop)[start:]
-
-

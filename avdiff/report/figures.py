@@ -1,0 +1,81 @@
+"""Pictures of signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from torchaudio.functional import spectrogram
+
+N_FFT = 512  # 32 ms at 16 kHz
+COLUMNS = 1200  # most pictured; a long recording is sampled
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One spectrogram.
+
+    Attributes:
+        title: above it.
+        samples: (n,) float.
+    """
+
+    title: str
+    samples: np.ndarray
+
+
+def spectrograms(grid: Sequence[Sequence[Panel | None]], rate: int, *, decibels: float = 70.0) -> Figure:
+    """Spectrograms in rows and columns on one scale of colours, so that levels can be compared.
+
+    Args:
+        grid: rows of panels; None leaves a place empty.
+        rate: Hz of every panel.
+        decibels: range of the scale, below the loudest point of all.
+    """
+    levels = [[None if panel is None else _levels(panel.samples, rate) for panel in row] for row in grid]
+    top = max(float(level.max()) for row in levels for level in row if level is not None)
+    columns = max(len(row) for row in grid)
+    figure = Figure(figsize=(1.2 + 4.4 * columns, 0.5 + 1.65 * len(grid)), dpi=110, layout="constrained")
+    axes = figure.subplots(len(grid), columns, squeeze=False, sharex=True, sharey=True)
+    for y, row in enumerate(axes):
+        for x, ax in enumerate(row):
+            panel = grid[y][x] if x < len(grid[y]) else None
+            if panel is None:
+                ax.set_visible(False)
+                continue
+            extent = (0.0, len(panel.samples) / rate, 0.0, rate / 2000)
+            ax.imshow(
+                levels[y][x], origin="lower", aspect="auto", extent=extent, vmin=top - decibels, vmax=top, cmap="magma"
+            )
+            ax.set_title(panel.title, fontsize=10, loc="left")
+            ax.set_ylabel("kHz", fontsize=9)
+            ax.tick_params(labelsize=8)
+            if y == len(grid) - 1:
+                ax.set_xlabel("seconds", fontsize=9)
+    figure.colorbar(ScalarMappable(Normalize(top - decibels, top), "magma"), ax=axes, label="dB", aspect=30)
+    return figure
+
+
+def _levels(samples: np.ndarray, rate: int) -> np.ndarray:
+    """(frequencies, columns) decibels of full scale."""
+    x = torch.as_tensor(np.asarray(samples), dtype=torch.float32)
+    hop = max(N_FFT // 4, len(x) // COLUMNS)
+    window = torch.hann_window(N_FFT)
+    power = spectrogram(
+        x, pad=0, window=window, n_fft=N_FFT, hop_length=hop, win_length=N_FFT, power=2.0, normalized=False,
+        pad_mode="constant",
+    )  # fmt: skip
+    return (10 * torch.log10(power / window.sum() ** 2 + 1e-12)).numpy()
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

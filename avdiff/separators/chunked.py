@@ -1,0 +1,158 @@
+"""Recordings of any length: stretches of about half a minute, separated one after the other and cross-faded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avdiff.rng import ClipNoise
+from avdiff.samplers.base import Callback
+from avdiff.separators.base import Separator
+from avdiff.types import NOISE, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Separation
+
+Window = Callable[[int, int], Observation]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a separated recording that will not change any more.
+
+    Attributes:
+        start: its first sample.
+        sources: (K, n) at 16 kHz.
+        info: of the stretch that was just separated, with its `start` and `stop` in samples and its `layout`.
+    """
+
+    start: int
+    sources: Tensor
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Chunked(Separator):
+    """Any separator on recordings of any length.
+
+    Every stretch is separated with the faces that are seen in it, at its own level, so that a quiet minute is not
+    measured by a loud one. A source is a face, from one stretch to the next: a talker who is not seen in a stretch gets
+    silence there, and what they say goes to another source. Where neither a face nor an off-screen talker is left,
+    all is noise.
+
+    Args:
+        separator: what separates a stretch.
+        seconds: the longest stretch.
+        overlap: seconds over which neighbouring stretches are cross-faded; whole.
+        shortest: pictures; a face seen in fewer of a stretch is no source there.
+    """
+
+    def __init__(self, separator: Separator, seconds: int = 30, overlap: int = 2, shortest: int = VIDEO_FPS) -> None:
+        super().__init__()
+        if not 0 <= 2 * overlap <= seconds or seconds < 1:
+            raise ValueError(
+                f"stretches of {seconds} s that overlap by {overlap} s leave nothing between; "
+                "overlap must be at most half of seconds"
+            )
+        self.separator = separator
+        self.visual_input = separator.visual_input  # type: ignore[misc]  # the inner method's
+        self.seconds = seconds
+        self.overlap = overlap
+        self.shortest = shortest
+
+    def plan(self, samples: int) -> list[tuple[int, int]]:
+        """Stretches (start, stop) in samples, of about equal length; starts are at whole seconds."""
+        total = ceil(samples / SAMPLE_RATE)
+        if total <= self.seconds:
+            return [(0, samples)]
+        count = ceil((total - self.overlap) / (self.seconds - self.overlap))
+        hop = ceil((total - self.overlap) / count)
+        return [
+            (start * SAMPLE_RATE, min((start + hop + self.overlap) * SAMPLE_RATE, samples))
+            for start in range(0, total - self.overlap, hop)
+        ]
+
+    def stream(
+        self, window: Window, samples: int, *, rng: ClipNoise, callback: Callback | None = None
+    ) -> Iterator[Piece]:
+        """Separate one recording, handing out what is finished.
+
+        Args:
+            window: gives the observation (batch of one, the whole recording's layout) of samples start to stop.
+            samples: length of the recording at 16 kHz.
+            rng: keyed to the one recording; every stretch draws noise of its own.
+        """
+        tail: Tensor | None = None
+        plan = self.plan(samples)
+        for index, (start, stop) in enumerate(plan):
+            key = rng.key if len(plan) == 1 else (f"{rng.key[0]}@{start // SAMPLE_RATE}",)
+            observation = replace(window(start, stop), key=key)
+            sources, info = self._stretch(observation, ClipNoise(rng.seed, key), callback)
+            if tail is not None:
+                fade = torch.linspace(0, 1, tail.shape[-1] + 2)[1:-1]
+                sources[:, : tail.shape[-1]] = fade * sources[:, : tail.shape[-1]] + (1 - fade) * tail
+            final = plan[index + 1][0] - start if index + 1 < len(plan) else stop - start
+            tail = sources[:, final:].clone()
+            yield Piece(start, sources[:, :final], {"start": start, "stop": stop, **info})
+
+    def _stretch(
+        self, observation: Observation, rng: ClipNoise, callback: Callback | None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """(K, n) on the CPU for the whole layout, from the sources that are there."""
+        layout, mixture = observation.layout, observation.mixture
+        sources = torch.zeros(len(layout), mixture.shape[-1])
+        here = self._present(observation)
+        if not any(layout[k] != NOISE for k in here):
+            sources[here] = mixture[0].float().cpu()
+            return sources, {"layout": tuple(layout[k] for k in here)}
+        separation = self.separator.separate(_only(observation, here), rng=rng, callback=callback)
+        sources[here] = separation.sources[0].float().cpu()
+        return sources, {"layout": separation.layout, **separation.info}
+
+    def _present(self, observation: Observation) -> list[int]:
+        """Sources that are there: talkers without a face, noise, and faces that are seen for long enough."""
+        if observation.visual_mask is None:
+            return list(range(len(observation.layout)))
+        seen = (observation.visual_mask.sum(2) >= self.shortest).all(0)
+        return [k for k, role in enumerate(observation.layout) if role != SPEAKER or seen[k]]
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        samples = observation.mixture.shape[-1]
+        if len(self.plan(samples)) == 1 and len(self._present(observation)) == len(observation.layout):
+            return self.separator.separate(observation, rng=rng, callback=callback)
+        clips, infos = [], []
+        for row, key in enumerate(observation.key):
+            window = _Windows(observation.select([row]))
+            pieces = list(self.stream(window, samples, rng=ClipNoise(rng.seed, (key,)), callback=callback))
+            clips.append(torch.cat([piece.sources for piece in pieces], dim=-1))
+            infos.append([piece.info for piece in pieces])
+        sources = torch.stack(clips).to(observation.mixture.device)
+        return Separation(observation.key, observation.layout, sources, {"stretches": infos})
+
+
+def _only(observation: Observation, sources: list[int]) -> Observation:
+    """The observation with some of its sources."""
+    layout = tuple(observation.layout[k] for k in sources)
+    faces = [k for k in sources if observation.layout[k] == SPEAKER]
+    pick = lambda t: t[:, faces] if faces and t is not None else None  # noqa: E731
+    return replace(
+        observation, layout=layout, visual=pick(observation.visual), visual_mask=pick(observation.visual_mask)
+    )
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Windows of an observation that is whole in memory."""
+
+    observation: Observation
+
+    def __call__(self, start: int, stop: int) -> Observation:
+        frames = slice(start // SAMPLES_PER_FRAME, ceil(stop / SAMPLES_PER_FRAME))
+        visual, mask = self.observation.visual, self.observation.visual_mask
+        return replace(
+            self.observation,
+            mixture=self.observation.mixture[:, start:stop],
+            visual=None if visual is None else visual[:, :, frames],
+            visual_mask=None if mask is None else mask[:, :, frames],
+        )
