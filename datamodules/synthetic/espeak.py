@@ -65,12 +65,12 @@ class Utterance:
     Attributes:
         pcm: int16 samples at 22050 Hz, in the machine's byte order.
         phonemes: (first sample, espeak-ng mnemonic), in order; a phoneme ends where the next one starts.
-        words: first sample of every word.
+        words: (first sample, text), in order and without gaps; espeak-ng runs some words together ("was this").
     """
 
     pcm: bytes
     phonemes: tuple[tuple[int, str], ...]
-    words: tuple[int, ...]
+    words: tuple[tuple[int, str], ...]
 
 
 class Espeak:
@@ -148,7 +148,7 @@ def _load() -> ctypes.CDLL:
 def _speak(library: ctypes.CDLL, request: Request) -> dict[str, Any]:
     pcm = bytearray()
     phonemes: list[tuple[int, str]] = []
-    words: list[int] = []
+    words: list[tuple[int, int]] = []
 
     def collect(samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
@@ -158,7 +158,7 @@ def _speak(library: ctypes.CDLL, request: Request) -> dict[str, Any]:
             if events[k].type == _PHONEME:
                 phonemes.append((events[k].sample, events[k].id.string.decode()))
             elif events[k].type == _WORD:
-                words.append(events[k].sample)
+                words.append((events[k].sample, events[k].text_position - 1))
             k += 1
         return 0
 
@@ -170,7 +170,7 @@ def _speak(library: ctypes.CDLL, request: Request) -> dict[str, Any]:
         (_SPEED, request.words_per_minute),
         (_PITCH, request.pitch),
         (_RANGE, request.range),
-        (_VOLUME, 80),
+        (_VOLUME, 50),
     ):
         library.espeak_SetParameter(parameter, value, 0)
     library.espeak_ng_SetRandSeed(ctypes.c_long(request.seed))
@@ -178,7 +178,13 @@ def _speak(library: ctypes.CDLL, request: Request) -> dict[str, Any]:
     library.espeak_Synth(text, len(text) + 1, 0, 1, 0, _UTF8, None, None)
     if not pcm:
         return {"error": "no sound came out"}
-    return {"pcm": bytes(pcm), "phonemes": tuple(phonemes), "words": tuple(words)}
+    ends = [start for _, start in words[1:]] + [len(request.text)]
+    texts = [request.text[start:end].strip() for (_, start), end in zip(words, ends, strict=True)]
+    return {
+        "pcm": bytes(pcm),
+        "phonemes": tuple(phonemes),
+        "words": tuple((at, word) for (at, _), word in zip(words, texts, strict=True)),
+    }
 
 
 def _serve(requests: IO[bytes], answers: int) -> None:

@@ -1,0 +1,199 @@
+"""The embedded corpus: talkers and noises of a split, generated in parallel and kept in a cache folder.
+
+Clip i of a split is always the same clip: asking for more later makes only the clips that are missing.
+
+    <cache>/speech_<split>/   audio.npy int16 (N, 64000), mouth.npy uint8 (N, 100, 96, 96), phonemes.npy uint8 (N, 100),
+                              meta.jsonl (one line a clip)
+    <cache>/noise_<split>/    audio.npy int16 (N, 64000), meta.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from datamodules.synthetic.noises import NOISE_SPLITS, make_noise
+from datamodules.synthetic.sentences import SPLITS
+from datamodules.synthetic.store import GrowingArray, locked
+from datamodules.synthetic.talkers import draw_spec, make_clip
+
+VERSION = "1"  # of the generators: another one gives other clips, and a cache of its own
+_BATCH = 16  # clips between two writes
+
+Progress = Callable[[int, int], None]  # clips there, clips wanted
+Made = tuple[dict[str, np.ndarray], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clips on disk.
+
+    Attributes:
+        folder: that holds them.
+        clips: how many were asked for; the folder may hold more.
+    """
+
+    folder: Path
+    clips: int
+
+    @property
+    def audio(self) -> np.ndarray:
+        """(N, 64000) int16 at 16 kHz."""
+        return self._load("audio")
+
+    @property
+    def meta(self) -> list[dict[str, Any]]:
+        """What is known of every clip."""
+        with (self.folder / "meta.jsonl").open() as lines:
+            return [json.loads(line) for _, line in zip(range(self.clips), lines, strict=False)]
+
+    def _load(self, name: str) -> np.ndarray:
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r")[: self.clips]
+
+
+class SpeechCorpus(Corpus):
+    """Talkers, heard and seen."""
+
+    @property
+    def mouth(self) -> np.ndarray:
+        """(N, 100, 96, 96) uint8 at 25 fps."""
+        return self._load("mouth")
+
+    @property
+    def phonemes(self) -> np.ndarray:
+        """(N, 100) uint8, indices in `visemes.PHONEMES`."""
+        return self._load("phonemes")
+
+
+class NoiseCorpus(Corpus):
+    """Noises."""
+
+
+def cache_folder() -> Path:
+    """Where generated clips are kept: $AVDIFF_CACHE, or ~/.cache/avdiff."""
+    root = os.environ.get("AVDIFF_CACHE")
+    return (Path(root) if root else Path.home() / ".cache" / "avdiff") / "synthetic" / VERSION
+
+
+def speech_corpus(
+    split: str,
+    clips: int,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> SpeechCorpus:
+    """The first `clips` talkers of a split, 4 s each; those that the cache lacks are generated.
+
+    Args:
+        split: "train", "val" or "test": no voice, face or sentence is in two of them.
+        clips: how many.
+        cache: folder; None for `cache_folder()`.
+        workers: processes; None for one a core. They are spawned: a script that calls this needs the usual
+            `if __name__ == "__main__"`.
+        progress: called with (clips there, clips wanted).
+    """
+    _check(split, SPLITS, clips)
+    folder = (cache or cache_folder()) / f"speech_{split}"
+    shapes = {"audio": ((64000,), np.int16), "mouth": ((100, 96, 96), np.uint8), "phonemes": ((100,), np.uint8)}
+    _fill(folder, shapes, _Talkers(split), clips, workers, progress)
+    return SpeechCorpus(folder, clips)
+
+
+def noise_corpus(
+    split: str,
+    clips: int,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> NoiseCorpus:
+    """The first `clips` noises of a split, 4 s each.
+
+    Args:
+        split: "train", "val", "test" (the kinds of training with other seeds) or "unmatched" (other kinds).
+        clips, cache, workers, progress: see `speech_corpus`.
+    """
+    _check(split, NOISE_SPLITS, clips)
+    folder = (cache or cache_folder()) / f"noise_{split}"
+    _fill(folder, {"audio": ((64000,), np.int16)}, _Noises(split), clips, workers, progress)
+    return NoiseCorpus(folder, clips)
+
+
+def _check(split: str, splits: Sequence[str], clips: int) -> None:
+    if split not in splits:
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(splits)}")
+    if clips < 1:
+        raise ValueError(f"{clips} clips were asked for; ask for at least one")
+
+
+def _pcm(audio: np.ndarray) -> np.ndarray:
+    return np.round(audio * 32767).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class _Talkers:
+    split: str
+
+    def __call__(self, index: int) -> Made:
+        clip = make_clip(draw_spec(f"{index:06d}", self.split))
+        arrays = {"audio": _pcm(clip.audio), "mouth": clip.mouth, "phonemes": clip.phonemes}
+        return arrays, asdict(clip.spec) | {"sentences": clip.sentences, "transcript": clip.transcript}
+
+
+@dataclass(frozen=True)
+class _Noises:
+    split: str
+
+    def __call__(self, index: int) -> Made:
+        clip = make_noise(self.split, index)
+        return {"audio": _pcm(clip.audio)}, {"kind": clip.kind}
+
+
+def _fill(
+    folder: Path,
+    shapes: Mapping[str, tuple[tuple[int, ...], type[np.generic]]],
+    make: Callable[[int], Made],
+    clips: int,
+    workers: int | None,
+    progress: Progress | None,
+) -> None:
+    with locked(folder):
+        arrays = {name: GrowingArray(folder / f"{name}.npy", *shape) for name, shape in shapes.items()}
+        meta = folder / "meta.jsonl"
+        lines = meta.read_text().splitlines(keepends=True) if meta.exists() else []
+        # A killed run may have counted a batch in some files only.
+        have = min([*map(len, arrays.values()), sum(line.endswith("\n") for line in lines)])
+        if have >= clips:
+            return
+        meta.write_text("".join(lines[:have]))
+        for array in arrays.values():
+            array.resize(have)
+        made = _make(make, range(have, clips), workers or len(os.sched_getaffinity(0)))
+        for start in range(have, clips, _BATCH):
+            batch = [next(made) for _ in range(min(_BATCH, clips - start))]
+            for name, array in arrays.items():
+                array.append(np.stack([clip[name] for clip, _ in batch]))
+            with meta.open("a") as out:
+                out.writelines(json.dumps(about) + "\n" for _, about in batch)
+            if progress:
+                progress(start + len(batch), clips)
+
+
+def _make(make: Callable[[int], Made], indices: range, workers: int) -> Iterator[Made]:
+    if min(workers, len(indices)) == 1:
+        yield from map(make, indices)
+        return
+    context = multiprocessing.get_context("spawn")  # whatever threads the caller runs
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        for start in range(0, len(indices), 4 * _BATCH):  # a few at a time: finished clips wait in memory
+            yield from pool.map(make, indices[start : start + 4 * _BATCH])
