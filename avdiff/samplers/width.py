@@ -18,7 +18,9 @@ class Width(ABC):
 class Proportional(Width):
     """r = factor * sigma. Every public DAPS code uses r = sigma.
 
-    Too wide wherever sigma is not small beside the data.
+    Too wide wherever sigma is not small beside the data: for Gaussian priors and Tweedie's mean the posterior's
+    variance, where the mixture does not fix it, comes out 3 % too large with SSNAPS's 300 steps and 8 % with 60 from
+    sigma 1.
 
     Attributes:
         factor: without unit.
