@@ -30,6 +30,7 @@ VERSION = "1"  # of the generators: another one gives other clips, and a cache o
 _BATCH = 16  # clips between two writes
 
 Progress = Callable[[int, int], None]  # clips there, clips wanted
+Shapes = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 Made = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
@@ -104,7 +105,7 @@ def speech_corpus(
     """
     _check(split, SPLITS, clips)
     folder = (cache or cache_folder()) / f"speech_{split}"
-    shapes = {"audio": ((64000,), np.int16), "mouth": ((100, 96, 96), np.uint8), "phonemes": ((100,), np.uint8)}
+    shapes: Shapes = {"audio": ((64000,), np.int16), "mouth": ((100, 96, 96), np.uint8), "phonemes": ((100,), np.uint8)}
     _fill(folder, shapes, _Talkers(split), clips, workers, progress)
     return SpeechCorpus(folder, clips)
 
@@ -161,7 +162,7 @@ class _Noises:
 
 def _fill(
     folder: Path,
-    shapes: Mapping[str, tuple[tuple[int, ...], type[np.generic]]],
+    shapes: Shapes,
     make: Callable[[int], Made],
     clips: int,
     workers: int | None,

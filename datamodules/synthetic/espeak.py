@@ -3,10 +3,10 @@
 espeak-ng is GPL-3 software. Nothing of it is part of this project: the `espeakng-loader` wheel brings its library and
 voices, and this module calls them, at run time and in a process of its own, to generate training and test signals.
 
-espeak-ng carries state from one utterance to the next (wave phase, flutter, random numbers). So every utterance is spoken
-by a fresh fork of a process that was initialised and has never spoken: the same request gives the same samples. That
-process is started apart (`python -m datamodules.synthetic.espeak`) and holds nothing else: forking it is cheap, and safe
-whatever threads the caller runs.
+espeak-ng carries state from one utterance to the next (wave phase, flutter, random numbers). So every utterance is
+spoken by a fresh fork of a process that was initialised and has never spoken: the same request gives the same samples.
+That process is started apart (`python -m datamodules.synthetic.espeak`) and holds nothing else: forking it is cheap,
+and safe whatever threads the caller runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import threading
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 RATE = 22050  # Hz, of espeak-ng
@@ -89,7 +90,8 @@ class Espeak:
         Raises:
             ValueError: espeak-ng does not know the voice, or said nothing.
         """
-        assert self._server.stdin and self._server.stdout
+        assert self._server.stdin
+        assert self._server.stdout
         with self._lock:
             pickle.dump(request.__dict__, self._server.stdin)
             self._server.stdin.flush()
@@ -102,19 +104,19 @@ class Espeak:
 
 
 def _environment() -> dict[str, str]:
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    paths = [root, os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    assert server.stdin and server.stdout
+    assert server.stdin
+    assert server.stdout
     server.stdin.close()
     server.stdout.close()
     server.wait()
 
 
-# What follows runs in the process apart. ---------------------------------------------------------------------------------
+# What follows runs in the process apart. ---------------------------------------------------------------------------
 
 
 class _Id(ctypes.Union):

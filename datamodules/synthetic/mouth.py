@@ -1,11 +1,11 @@
 """Mouths: 96x96 grey crops at 25 fps, as an aligned crop of a real face shows them.
 
-A face (shape, skin, beard, teeth) is drawn from a name of its own and never from the voice: it says nothing about who speaks.
-Lips are regions between curves over the mouth's width, evaluated for every pixel of every frame at once, which shades and
-anti-aliases them for free.
+A face (shape, skin, beard, teeth) is drawn from a name of its own and never from the voice: it says nothing about who
+speaks. Lips are regions between curves over the mouth's width, evaluated for every pixel of every frame at once, which
+shades and anti-aliases them for free.
 
-Geometry of the crop (the mean face of the usual lip-reading pipelines): mouth about 45 px wide in the centre, nose base 22 px
-above it, chin about 42 px below.
+Geometry of the crop (the mean face of the usual lip-reading pipelines): mouth about 45 px wide in the centre, nose base
+22 px above it, chin about 42 px below.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _step(distance: np.ndarray) -> np.ndarray:
 
 
 def _skin(face: Face, rng: np.random.Generator) -> np.ndarray:
-    """The face without its mouth, float32, `_MARGIN` larger than the crop on each side. `rng` draws light and background."""
+    """The face without its mouth, float32, `_MARGIN` larger than the crop; `rng` draws light and background."""
     own = np.random.default_rng(face.seed)
     half = SIZE / 2 + _MARGIN
     y, x = np.mgrid[-half + 0.5 : half, -half + 0.5 : half].astype(np.float32)
@@ -157,7 +157,7 @@ def render(face: Face, track: np.ndarray, rng: np.random.Generator) -> np.ndarra
     """
     frames = len(track)
     skin, pose = _skin(face, rng), _pose(rng, frames)
-    grid = np.stack(np.mgrid[0:SIZE, 0:SIZE][::-1]).astype(np.float32) + 0.5 - SIZE / 2  # (2, y, x): x, then y
+    grid = np.mgrid[0:SIZE, 0:SIZE][::-1].astype(np.float32) + 0.5 - SIZE / 2  # (2, y, x): x, then y
     place = np.einsum("fij,jyx->fiyx", pose[:, :, :2], grid) + pose[:, :, 2, None, None]
     x, y = place[:, 0], place[:, 1]
 

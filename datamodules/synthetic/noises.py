@@ -1,7 +1,7 @@
 """Noises of clearly different kinds, each 4 s, made by small procedures.
 
-`KINDS` are heard in training, validation and test (with other seeds, and babble with other voices); `HELD_OUT` in the unmatched
-list alone.
+`KINDS` are heard in training, validation and test (with other seeds, and babble with other voices); `HELD_OUT` in the
+unmatched list alone.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def _coloured(rng: np.random.Generator) -> np.ndarray:
 def _modulated(rng: np.random.Generator) -> np.ndarray:
     """Coloured noise that swells, pulses or is switched."""
     carrier, form = _coloured(rng), rng.integers(3)
+    envelope: np.ndarray
     if form == 0:
         envelope = 10 ** (rng.uniform(0.4, 1.0) * wander(rng, _TIMES, rng.uniform(0.1, 0.8)))
     elif form == 1:
@@ -127,7 +128,7 @@ def _babble(rng: np.random.Generator, split: str) -> np.ndarray:
         voice = draw_voice(rng, str(variant))
         text = ". ".join(free_sentence(rng, split) for _ in range(3))
         speech = np.tile(voice.say(_espeak(), text)[0], 2)
-        start = rng.integers(len(speech) // 2)
+        start = int(rng.integers(len(speech) // 2))
         speech = np.tile(speech, -(-SAMPLES // (len(speech) - start)))[start : start + SAMPLES]
         out += rng.uniform(0.5, 1) * _unit(speech)
     return _unit(out)

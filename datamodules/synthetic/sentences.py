@@ -1,7 +1,7 @@
 """What the embedded talkers say: sentences of the GRID grammar, and everyday sentences of a small generative grammar.
 
-A sentence belongs to one split for good: a hash of its words says which. So no sentence of a test is ever heard in training,
-however many are drawn.
+A sentence belongs to one split for good: a hash of its words says which. So no sentence of a test is ever heard in
+training, however many are drawn.
 """
 
 from __future__ import annotations
@@ -24,47 +24,59 @@ GRID_SLOTS: tuple[tuple[str, ...], ...] = (
     ("again", "now", "please", "soon"),
 )
 
-_DETERMINERS = "the this that her his our your their every another".split()
-_ADJECTIVES = (
-    "old young small large warm cold dark bright quiet noisy happy angry gentle strange famous yellow purple brown orange "
-    "narrow wide heavy light dusty clean empty broken wooden golden early late foolish clever lazy busy thirsty hungry "
-    "beautiful ordinary enormous tiny fresh rough smooth sharp distant northern cheerful nervous honest usual vague"
-).split()
-_PEOPLE = (
-    "teacher doctor farmer driver sailor painter neighbour brother sister father mother child woman man girl boy judge "
-    "king queen soldier student writer singer dancer baker butcher nurse lawyer captain visitor stranger cousin uncle "
-    "aunt engineer gardener shepherd thief guard friend author merchant mayor manager plumber"
-).split()
-_THINGS = (
-    "house garden river mountain bridge window table chair letter book paper picture basket bottle kettle bicycle engine "
-    "ship boat train carriage wagon horse dog cat bird fish sheep goat tree flower apple orange cherry cheese bread "
-    "butter sugar coffee tea soup dinner breakfast jacket shoe hat glove feather leather thread cloth watch clock church "
-    "village market school office kitchen cellar tower castle beach island forest valley field road path journey question "
-    "answer story song voice word thought measure treasure pleasure television garage machine hammer needle ladder rope "
-    "oil coin toy boiler cow cloud mouse mouth south moon spoon foot wood pool fire chair pear ear beer tour cure"
-).split()
-_PLACES = (
-    "by the river|near the station|in the kitchen|behind the church|under the old bridge|across the valley|at the market|"
-    "on the beach|over the mountains|outside the village|beside the fire|between the houses|along the narrow path|"
-    "above the clouds|through the dark forest|at the edge of the field|in the middle of the road|against the wall"
-).split("|")
-_TIMES = (
+
+def _words(text: str, between: str | None = None) -> tuple[str, ...]:
+    return tuple(text.split(between))
+
+
+_DETERMINERS = _words("the this that her his our your their every another")
+_ADJECTIVES = _words(
+    "old young small large warm cold dark bright quiet noisy happy angry gentle strange famous yellow purple "
+    "brown orange narrow wide heavy light dusty clean empty broken wooden golden early late foolish clever lazy "
+    "busy thirsty hungry beautiful ordinary enormous tiny fresh rough smooth sharp distant northern cheerful "
+    "nervous honest usual vague"
+)
+_PEOPLE = _words(
+    "teacher doctor farmer driver sailor painter neighbour brother sister father mother child woman man girl boy "
+    "judge king queen soldier student writer singer dancer baker butcher nurse lawyer captain visitor stranger "
+    "cousin uncle aunt engineer gardener shepherd thief guard friend author merchant mayor manager plumber"
+)
+_THINGS = _words(
+    "house garden river mountain bridge window table chair letter book paper picture basket bottle kettle "
+    "bicycle engine ship boat train carriage wagon horse dog cat bird fish sheep goat tree flower apple orange "
+    "cherry cheese bread butter sugar coffee tea soup dinner breakfast jacket shoe hat glove feather leather "
+    "thread cloth watch clock church village market school office kitchen cellar tower castle beach island "
+    "forest valley field road path journey question answer story song voice word thought measure treasure "
+    "pleasure television garage machine hammer needle ladder rope oil coin toy boiler cow cloud mouse mouth "
+    "south moon spoon foot wood pool fire chair pear ear beer tour cure"
+)
+_PLACES = _words(
+    "by the river|near the station|in the kitchen|behind the church|under the old bridge|across the valley|"
+    "at the market|on the beach|over the mountains|outside the village|beside the fire|between the houses|"
+    "along the narrow path|above the clouds|through the dark forest|at the edge of the field|"
+    "in the middle of the road|against the wall",
+    "|",
+)
+_TIMES = _words(
     "yesterday|last night|this morning|on Thursday|every Tuesday|before breakfast|after dinner|in early summer|"
-    "since Monday|once a year|for a while|at half past four|in the evening|during the winter|two weeks ago|all day"
-).split("|")
-_VERBS_PAST = (
-    "found bought sold carried painted watched followed noticed measured washed pushed pulled lifted opened closed "
-    "remembered forgot described admired enjoyed finished started moved fixed broke stole chose threw caught drew judged "
-    "touched reached heard loved wanted ignored explored treasured changed"
-).split()
-_VERBS_BASE = (
-    "find buy sell carry paint watch follow notice measure wash push pull lift open close remember forget describe admire "
-    "enjoy finish start move fix break choose throw catch draw judge touch reach hear love ignore explore change"
-).split()
-_MODALS = "will can should could would must might never always rarely".split()
-_SAID = "said|thought|believed|was sure|hoped|knew|heard|told me|wrote".split("|")
-_ADVERBS = "slowly quickly quietly carefully suddenly usually gladly easily roughly together alone twice".split()
-_OPENINGS = "yes|no|well|of course|perhaps|to be fair|in the end|oh|as usual|by the way|for once".split("|")
+    "since Monday|once a year|for a while|at half past four|in the evening|during the winter|two weeks ago|"
+    "all day",
+    "|",
+)
+_VERBS_PAST = _words(
+    "found bought sold carried painted watched followed noticed measured washed pushed pulled lifted opened "
+    "closed remembered forgot described admired enjoyed finished started moved fixed broke stole chose threw "
+    "caught drew judged touched reached heard loved wanted ignored explored treasured changed"
+)
+_VERBS_BASE = _words(
+    "find buy sell carry paint watch follow notice measure wash push pull lift open close remember forget "
+    "describe admire enjoy finish start move fix break choose throw catch draw judge touch reach hear love "
+    "ignore explore change"
+)
+_MODALS = _words("will can should could would must might never always rarely")
+_SAID = _words("said|thought|believed|was sure|hoped|knew|heard|told me|wrote", "|")
+_ADVERBS = _words("slowly quickly quietly carefully suddenly usually gladly easily roughly together alone twice")
+_OPENINGS = _words("yes|no|well|of course|perhaps|to be fair|in the end|oh|as usual|by the way|for once", "|")
 
 
 def split_of(sentence: str) -> str:

@@ -1,7 +1,7 @@
 """Arrays on disk that grow: `.npy` files to which clips are appended, readable and memory-mappable at any time.
 
-The header, of fixed length, is rewritten after the data that it speaks of. So a killed run leaves whole clips, a later run goes
-on from them, and whoever has the file mapped keeps reading the clips that it saw.
+The header, of fixed length, is rewritten after the data that it speaks of. So a killed run leaves whole clips, a later
+run goes on from them, and whoever has the file mapped keeps reading the clips that it saw.
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from datamodules.synthetic.seeds import wander
 FPS = 25
 MAX_JITTER = 0.04  # s between a phoneme and its lips, at most
 
-PHONEMES = tuple(
-    "sil p b m f v th dh t d n s z l ch jh sh zh r k g ng h w y iy ih eh ae aa ah ao oh uh uw er ax ey ay ow aw oy ia ea ua".split()
-)
+PHONEMES = (
+    "sil", "p", "b", "m", "f", "v", "th", "dh", "t", "d", "n", "s", "z", "l", "ch", "jh",
+    "sh", "zh", "r", "k", "g", "ng", "h", "w", "y", "iy", "ih", "eh", "ae", "aa", "ah", "ao",
+    "oh", "uh", "uw", "er", "ax", "ey", "ay", "ow", "aw", "oy", "ia", "ea", "ua",
+)  # fmt: skip
 SILENCE = 0
 
 # espeak-ng's mnemonics (stress marks taken off) of its English accents.
@@ -130,7 +132,7 @@ def phoneme_track(segments: Sequence[Segment], frames: int) -> np.ndarray:
 
 
 def jitter(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
-    """How far lips run ahead of (-) or behind (+) the sound at some times, seconds: within MAX_JITTER, mostly smooth."""
+    """How far lips run ahead of (-) or behind (+) the sound, seconds: within MAX_JITTER, mostly smooth."""
     most = rng.uniform(0.3, 1) * MAX_JITTER
     return most * (0.75 * wander(rng, times, 0.5) + 0.25 * rng.uniform(-1, 1, len(times)))
 
@@ -139,8 +141,8 @@ def articulate(segments: Sequence[Segment], frames: int, rng: np.random.Generato
     """Mouth features of every video frame.
 
     Targets are blended by dominance (M. Cohen, D. Massaro, "Modeling coarticulation in synthetic visual speech", 1993):
-    each falls off in time around its phoneme, so a short phoneme among others is not fully reached. Effort and smoothness
-    are drawn, as is the lips' timing; a resting mouth moves a little.
+    each falls off in time around its phoneme, so a short phoneme among others is not fully reached. Effort and
+    smoothness are drawn, as is the lips' timing; a resting mouth moves a little.
 
     Args:
         segments: phonemes in order; what they leave out is silence.

@@ -1,4 +1,4 @@
-"""Who speaks: espeak-ng's variants, shared out so that no voice of a test, nor one that sounds nearly like it, is in training.
+"""Who speaks: espeak-ng's variants, shared out so that no voice of a test, nor one much like it, is in training.
 
 A voice is the variant; its pitch, accent and pace are drawn for every clip. Voices of babble never speak in a target.
 """

@@ -1,0 +1,141 @@
+"""The fixed lists of mixtures of the embedded corpus: what every method here is measured on.
+
+Levels follow SSNAPS (its test ranges of SIR and SNR): one speaker at an SNR of -5 to 10 dB; two at an SIR of -5 to 5 dB,
+the noise at -3 to 3 dB from the weaker; three equally loud, the noise 15 dB below each. Off-screen talkers count as
+speakers there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avdiff.audio.mixing import power, scale_to_ratio
+from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Role
+from datamodules.mixtures import Entry, Mixture, MixtureList
+from datamodules.synthetic.corpus import cache_folder
+from datamodules.synthetic.noises import UNMATCHED, make_noise
+from datamodules.synthetic.seeds import stream
+from datamodules.synthetic.talkers import CONTINUOUS, FACES, GRID, draw_spec, make_clip
+from datamodules.synthetic.voices import VARIANTS
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the mixtures of a list have in common.
+
+    Attributes:
+        speakers: seen and heard.
+        offscreen: heard only.
+        grid: every talker says one whole GRID sentence, whose transcript is known; else continuous speech.
+        unmatched: noise of kinds that are held out of all training.
+    """
+
+    speakers: int
+    offscreen: int = 0
+    grid: bool = False
+    unmatched: bool = False
+
+    @property
+    def layout(self) -> tuple[Role, ...]:
+        """One role a source."""
+        return (*[SPEAKER] * self.speakers, *[OFFSCREEN] * self.offscreen, NOISE)
+
+
+CONDITIONS: dict[str, Condition] = {
+    "speakers1": Condition(1),
+    "speakers2": Condition(2),
+    "speakers3": Condition(3),
+    "offscreen2": Condition(1, offscreen=1),
+    "offscreen3": Condition(2, offscreen=1),
+    "unmatched1": Condition(1, unmatched=True),
+    "unmatched2": Condition(2, unmatched=True),
+    "grid1": Condition(1, grid=True),
+    "grid2": Condition(2, grid=True),
+}
+
+
+class EmbeddedBenchmark(MixtureList):
+    """Mixtures of 4 s at 16 kHz, the same for everyone; made when asked for and kept in the cache.
+
+    Args:
+        split: "test"; "val" for all choices. Validation has no unmatched lists: choices must not see those noises.
+        conditions: names in CONDITIONS; None for all that the split has.
+        clips: mixtures a condition. The first 5 of 50 are the 5 of 5.
+        cache: folder; None for `corpus.cache_folder()`.
+    """
+
+    def __init__(
+        self, split: str = "test", conditions: Sequence[str] | None = None, clips: int = 50, cache: Path | None = None
+    ) -> None:
+        available = [name for name, of in CONDITIONS.items() if split == "test" or not of.unmatched]
+        if split not in ("test", "val"):
+            raise ValueError(f"the benchmark was asked for split {split!r}; it has 'test' and 'val'")
+        if wrong := [name for name in conditions or () if name not in available]:
+            raise ValueError(f"{split} has no condition {wrong[0]!r}; it has {', '.join(available)}")
+        self.split, self.clips = split, clips
+        self.conditions = tuple(conditions or available)
+        self.cache = (Path(cache) if cache else cache_folder()) / f"benchmark_{split}"
+
+    def entries(self) -> Sequence[Entry]:
+        return [
+            Entry(f"{self.split}-{name}-{index:03d}", CONDITIONS[name].layout)
+            for name in self.conditions
+            for index in range(self.clips)
+        ]
+
+    def __getitem__(self, index: int) -> Mixture:
+        entry = self.entries()[index]
+        name, number = self.conditions[index // self.clips], index % self.clips
+        file = self.cache / f"{entry.key}.npz"
+        if not file.exists():
+            self.cache.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(f".{os.getpid()}.tmp")
+            with partial.open("wb") as out:
+                np.savez(out, **_make(self.split, name, number))
+            partial.replace(file)
+        with np.load(file) as kept:
+            sources, mouth = torch.from_numpy(kept["sources"]), torch.from_numpy(kept["mouth"])
+            transcripts = tuple(map(str, kept["transcripts"]))
+        return Mixture(entry.key, name, entry.layout, sources, sources.sum(0), mouth, transcripts)
+
+
+def _make(split: str, name: str, number: int) -> dict[str, np.ndarray]:
+    """Sources as they are in the mixture, mouths of the visible speakers, transcripts of GRID sentences."""
+    condition = CONDITIONS[name]
+    rng = stream("benchmark", split, name, number)
+    talkers = condition.speakers + condition.offscreen
+    variants = rng.permutation(VARIANTS[split])[:talkers]
+    faces = rng.permutation(FACES[split])[:talkers]
+    kind = GRID if condition.grid else CONTINUOUS
+    clips = [
+        make_clip(draw_spec(f"{name}-{number}-{k}", split, kind=kind, variant=str(variants[k]), face=int(faces[k])))
+        for k in range(talkers)
+    ]
+    # Every list has noise clips of its own.
+    noise = make_noise(UNMATCHED if condition.unmatched else split, 1000 * (1 + list(CONDITIONS).index(name)) + number)
+    speech = torch.from_numpy(np.stack([clip.audio for clip in clips]))
+    sources = _levels(speech, torch.from_numpy(noise.audio), rng)
+    return {
+        "sources": sources.numpy(),
+        "mouth": np.stack([clip.mouth for clip in clips[: condition.speakers]]),
+        "transcripts": np.array([clip.transcript for clip in clips] if condition.grid else [], dtype=np.str_),
+    }
+
+
+def _levels(speech: Tensor, noise: Tensor, rng: np.random.Generator) -> Tensor:
+    """Talkers (K, T) and noise (T,) at the ratios of their list: (K + 1, T)."""
+    talkers = len(speech)
+    sir = rng.uniform(-5, 5) if talkers == 2 else 0.0
+    snr = {1: rng.uniform(-5, 10), 2: rng.uniform(-3, 3), 3: 15.0}[talkers]
+    speech = torch.cat([speech[:1], scale_to_ratio(speech[1:], speech[:1], sir)])
+    weakest = speech[int(power(speech).argmin())]
+    sources = torch.cat([speech, scale_to_ratio(noise, weakest, snr)[None]])
+    loud = 10 ** (rng.uniform(-10, 0) / 20) * 0.06 / power(sources.sum(0)).sqrt()
+    return sources * torch.minimum(loud, 0.9 / sources.sum(0).abs().max())
