@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from avdiff.errors import UserError
 from avdiff.types import VIDEO_FPS
@@ -59,6 +60,12 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
+def _video_stream(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is one: a cover picture is stored as a video of one frame."""
+    cover = av.stream.Disposition.attached_pic
+    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
+
+
 def probe(path: Path | str) -> Media:
     """Look at a file without decoding it.
 
@@ -66,9 +73,7 @@ def probe(path: Path | str) -> Media:
         UserError: no such file, or not a media file.
     """
     with _opened(Path(path)) as container:
-        # A cover picture is stored as a video stream of one frame; nobody talks in it.
-        pictures = av.stream.Disposition.attached_pic
-        video = next((s for s in container.streams.video if not s.disposition & pictures), None)
+        video = _video_stream(container)
         audio = next(iter(container.streams.audio), None)
         return Media(
             seconds=(container.duration or 0) / av.time_base,
@@ -114,7 +119,8 @@ def _note_end(container: InputContainer, end: float, notes: list[str], what: str
 
 @dataclass
 class VideoFrames:
-    """The pictures of a video at 25 a second: picture i is the one nearest in time to i/25 s.
+    """The pictures of a video at 25 a second: picture i is the one nearest in time to i/25 s, or the one before it where
+    that stands for long.
 
     Iterating decodes; one picture is in memory at a time, and every iteration starts anew. Before the first
     frame of a video stream that starts late, pictures are black. A rotation that the container asks for is done.
@@ -137,20 +143,21 @@ class VideoFrames:
         Raises:
             UserError: no such file, not a media file, no video in it.
         """
-        if not probe(self.path).width:
-            raise UserError(f"{self.path} has no video stream; give a video in which the talkers' faces are seen.")
         self.notes.clear()
         with _opened(self.path) as container:
-            yield from self._resampled(container)
+            stream = _video_stream(container)
+            if stream is None:
+                raise UserError(f"{self.path} has no video stream; give a video in which the talkers' faces are seen.")
+            yield from self._resampled(container, stream)
 
-    def _resampled(self, container: InputContainer) -> Iterator[np.ndarray]:
-        stream = container.streams.video[0]
+    def _resampled(self, container: InputContainer, stream: VideoStream) -> Iterator[np.ndarray]:
         stream.thread_type = "AUTO"
         start, usual = _start(container), 1 / float(stream.average_rate or self.fps)
         index, held, held_time, end = 0, None, 0.0, 0.0
         for frame in _decoded(container, stream, self.notes, self.path.name):
             time = (frame.time - start) if frame.time is not None else held_time + usual
-            until = (time + held_time) / 2 if held is not None else time - 0.5 / self.fps
+            # A recorder that leaves out pictures which do not change means the last one to stand until the next.
+            until = max((time + held_time) / 2, time - 0.5 / self.fps) if held is not None else time - 1 / self.fps
             image = _rgb(frame)
             while index / self.fps < until:
                 yield np.zeros_like(image) if held is None else held

@@ -1,0 +1,124 @@
+"""Pictures and sound of any container come out on one timeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avdiff.errors import UserError
+from avdiff.video.decode import VideoFrames, probe, read_track
+from tests.media import grey, write_media
+
+RATES = {".mkv": 16_000, ".avi": 16_000, ".mp4": 16_000, ".mpg": 44_100, ".flv": 44_100}
+
+
+def levels(path: Path) -> list[int]:
+    return [round(float(frame.mean())) for frame in VideoFrames(path)]
+
+
+@pytest.mark.parametrize("suffix", RATES)
+def test_a_click_and_a_flash_at_one_second_stay_together(suffix: str, tmp_path: Path) -> None:
+    rate, path = RATES[suffix], tmp_path / f"clap{suffix}"
+    click = np.zeros((1, 2 * rate))
+    click[0, rate : rate + rate // 500] = 0.9
+    write_media(path, frames=[grey(250 if i == 25 else 10) for i in range(50)], audio=click, rate=rate)
+
+    flash = int(np.argmax(levels(path))) / 25
+    samples, read_rate, notes = read_track(path)
+    heard = float(np.abs(samples[0]).argmax()) / read_rate
+    assert abs(heard - flash) < 0.021  # half a picture, and the rounding of containers
+    assert read_rate == rate
+    assert not notes
+
+
+@pytest.mark.parametrize("fps", [30, 50])
+def test_pictures_are_the_nearest_in_time(fps: int, tmp_path: Path) -> None:
+    path = tmp_path / "other.mkv"
+    write_media(path, frames=[grey(4 * i) for i in range(fps)], fps=fps)
+    shown = levels(path)
+    assert len(shown) == 25
+    source = np.arange(fps) / fps
+    for i, level in enumerate(shown):
+        assert abs(source[round(level / 4)] - i / 25) <= np.abs(source - i / 25).min() + 1e-3
+
+
+def test_a_variable_rate_holds_pictures_for_as_long_as_they_stood(tmp_path: Path) -> None:
+    path = tmp_path / "phone.mkv"
+    write_media(path, frames=[grey(20), grey(60), grey(100), grey(140)], times=[0.0, 0.4, 0.44, 0.8])
+    assert levels(path)[:20] == pytest.approx([20] * 10 + [60] + [100] * 9, abs=2)
+    assert levels(path)[20] == pytest.approx(140, abs=2)
+
+
+def test_a_late_stream_and_a_gap_keep_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "late.mkv"
+    sound = np.full((1, 16_000), 0.5)
+    times = [0.4 + i / 25 for i in range(25)]
+    write_media(path, frames=[grey(99)] * 25, times=times, audio=sound, audio_at=[(0.0, 4_000), (1.0, 12_000)])
+    assert levels(path)[:9] == [0] * 9
+    assert levels(path)[10:35] == pytest.approx([99] * 25, abs=2)
+    samples, _, _ = read_track(path)
+    assert samples.shape == (1, 28_000)
+    assert np.abs(samples[0, 4_000:16_000]).max() == 0
+    assert samples[0, :4_000].min() > 0.49
+    assert samples[0, 16_000:].min() > 0.49
+
+
+def test_a_phone_held_upright_is_shown_upright(tmp_path: Path) -> None:
+    picture = grey(10)
+    picture[:24, :32] = 250  # top left
+    path = tmp_path / "upright.mp4"
+    write_media(path, frames=[picture] * 3, rotation=-90)
+    shown = next(iter(VideoFrames(path)))
+    assert shown.shape == (64, 48, 3)
+    assert shown[:32, 24:].mean() > 200  # a quarter turn clockwise brings it to the top right
+    assert shown[:32, :24].mean() < 50
+
+
+def test_pictures_are_contiguous_whatever_their_width(tmp_path: Path) -> None:
+    path = tmp_path / "odd.mkv"
+    write_media(path, frames=[grey(9, 50, 74)] * 2)
+    assert all(frame.flags.c_contiguous and frame.shape == (50, 74, 3) for frame in VideoFrames(path))
+
+
+def test_probe_tells_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "both.mkv"
+    write_media(path, frames=[grey(9)] * 25, audio=np.zeros((2, 16_000)))
+    media = probe(path)
+    assert (media.width, media.height, media.rate, media.channels) == (64, 48, 16_000, 2)
+    assert media.seconds == pytest.approx(1.0, abs=0.05)
+    assert media.fps == pytest.approx(25, abs=0.1)
+
+
+def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no file"):
+        probe(tmp_path / "absent.mp4")
+    text = tmp_path / "letter.mp4"
+    text.write_text("not a film\n" * 100)
+    with pytest.raises(UserError, match="is not a media file"):
+        read_track(text)
+    silent, blind = tmp_path / "silent.mkv", tmp_path / "blind.mkv"
+    write_media(silent, frames=[grey(9)] * 3)
+    write_media(blind, audio=np.zeros((1, 16_000)))
+    with pytest.raises(UserError, match="has no sound"):
+        read_track(silent)
+    with pytest.raises(UserError, match="no video stream"):
+        next(iter(VideoFrames(blind)))
+
+
+def test_of_a_truncated_file_what_is_there_is_used_and_noted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole, cut = tmp_path / "whole.avi", tmp_path / "cut.avi"
+    noise = rng.integers(0, 255, (100, 48, 64, 3), dtype=np.uint8)
+    write_media(whole, frames=list(noise), audio=rng.uniform(-0.5, 0.5, (1, 64_000)))
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    frames = VideoFrames(cut)
+    assert 10 < len(list(frames)) < 90
+    assert any("ends at" in note for note in frames.notes)
+    headless = tmp_path / "cut.mp4"
+    write_media(whole.with_suffix(".mp4"), frames=list(noise[:20]))
+    headless.write_bytes(whole.with_suffix(".mp4").read_bytes()[:5_000])
+    with pytest.raises(UserError, match="its end is missing"):
+        probe(headless)
