@@ -17,9 +17,9 @@ from avdiff.samplers.langevin import decayed
 class TruncatedChain(ConditionalSampler):
     """The last state of `Langevin`'s chain in one draw: same mean, same covariance.
 
-    With a Gaussian likelihood the chain is linear, and has two modes: differences between sources, with precision
-    lambda_d = 1/r^2, and what they have in common, with lambda_s = 1/r^2 + M/beta^2. With a = 1 - eta lambda and
-    v = 2 eta (1 - a^(2 N)) / (1 - a^2) for each mode, and e = y - sum_k x0_hat_k:
+    With a likelihood of standard deviation beta (`GaussianSum.std`) the chain is linear and has two modes: differences
+    between sources, with precision lambda_d = 1/r^2, and their sum, with lambda_s = 1/r^2 + M/beta^2. With
+    a = 1 - eta lambda and v = 2 eta (1 - a^(2 N)) / (1 - a^2) for each mode, and e = y - sum_k x0_hat_k:
 
         x_k = x0_hat_k + (1 - a_s^N) / (beta^2 lambda_s) e + sqrt(v_d) (z_k - mean z) + sqrt(v_s) mean z.
 
