@@ -40,7 +40,8 @@ $(STAMP): requirements.lock pyproject.toml
 	  "$$python" -m venv --clear .venv; \
 	fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
+	@# Bytecode is compiled here once: every process would do it again where PYTHONDONTWRITEBYTECODE is set.
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --requirement requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
 	@touch $(STAMP)
 

@@ -106,7 +106,8 @@ class Separation:
         key: clip ids, length B.
         layout: what was estimated, one role a source.
         sources: (B, K, T) raw estimates at the level that they have in the mixture.
-        info: figures of the run (evaluations of each prior, seconds, final data fit), free of tensors on a device.
+        info: figures of the run (evaluations of each prior, seconds, final data fit), free of tensors. A list of length
+            B holds one value a clip; everything else is the whole batch's.
     """
 
     key: tuple[str, ...]

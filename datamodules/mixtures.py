@@ -59,27 +59,19 @@ class MixtureList(ABC):
 
 
 class ToyMixtures(MixtureList):
-    """Two Gaussian sources: white noise (role "noise") and white noise through a one-pole filter ("offscreen").
+    """Two white Gaussian sources of one level, so that the posterior is known: x_k | y ~ N(y / 2, std² / 2).
 
-    Every second clip has the noise alone, so that batches of different layouts occur.
+    Every second clip has one of them alone, so that layouts vary.
 
     Args:
         clips: how many.
         samples: length of a clip.
-        pole: of the filter, below 1.
-        std: standard deviations of the two sources.
+        std: of each source.
         seed: of all samples.
     """
 
-    def __init__(
-        self,
-        clips: int = 8,
-        samples: int = 64,
-        pole: float = 0.9,
-        std: tuple[float, float] = (0.1, 0.05),
-        seed: int = 0,
-    ) -> None:
-        self.clips, self.samples, self.pole, self.std, self.seed = clips, samples, pole, std, seed
+    def __init__(self, clips: int = 8, samples: int = 64, std: float = 0.1, seed: int = 0) -> None:
+        self.clips, self.samples, self.std, self.seed = clips, samples, std, seed
 
     def entries(self) -> Sequence[Entry]:
         return [Entry(f"toy/{i:03d}", (NOISE,) if i % 2 else (OFFSCREEN, NOISE)) for i in range(self.clips)]
@@ -87,10 +79,7 @@ class ToyMixtures(MixtureList):
     def __getitem__(self, index: int) -> Mixture:
         entry = self.entries()[index]
         white = torch.randn(2, self.samples, generator=torch.Generator().manual_seed(self.seed * 100_003 + index))
-        lags = torch.arange(self.samples)
-        response = self.pole ** (lags[:, None] - lags).clamp(min=0) * (lags[:, None] >= lags)
-        coloured = self.std[0] * (1 - self.pole**2) ** 0.5 * (response @ white[0])
-        sources = torch.stack([coloured, self.std[1] * white[1]])[-len(entry.layout) :]
+        sources = self.std * white[: len(entry.layout)]
         return Mixture(entry.key, "toy", entry.layout, sources, sources.sum(0))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks.progress.progress_bar import ProgressBar
@@ -29,21 +29,22 @@ class SeparationWriter(pl.Callback):
     """Writes every clip as soon as it is separated, and has the datamodule leave out those that are there already.
 
     Args:
-        out_dir: folder of the results; its layout is described at `SeparationStore`.
+        out_dir: folder of the results; its layout is described at `SeparationStore`. None for the trainer's
+            default_root_dir.
         resume: leave out clips that are there already. False separates them anew.
     """
 
-    def __init__(self, out_dir: Path, resume: bool = True) -> None:
-        self.store = SeparationStore(out_dir)
-        self.resume = resume
+    def __init__(self, out_dir: Path | None = None, resume: bool = True) -> None:
+        self.out_dir, self.resume = out_dir, resume
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.store = SeparationStore(self.out_dir or trainer.default_root_dir)
         # Rank 0 alone looks: the ranks share the work out by the list, so they must have the same one.
         done: Set[str] = frozenset()
         if trainer.is_global_zero:
             self.store.folder.mkdir(parents=True, exist_ok=True)
             self.store.tidy()
-            done = self.store.keys() if self.resume else done
+            done = self.store.clips() if self.resume else done
         done = trainer.strategy.broadcast(done)
         if done:
             datamodule = getattr(trainer, "datamodule", None)
@@ -63,8 +64,15 @@ class SeparationWriter(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        for key, sources in zip(outputs.key, outputs.sources, strict=True):
-            self.store.write(StoredSeparation(key, outputs.layout, sources, batch.sample_rate, outputs.info))
+        for row, (key, sources) in enumerate(zip(outputs.key, outputs.sources, strict=True)):
+            info = {name: of_clip(value, row, len(outputs.key)) for name, value in outputs.info.items()}
+            info["clips_in_batch"] = len(outputs.key)
+            self.store.write(StoredSeparation(key, outputs.layout, sources, batch.sample_rate, info))
+
+
+def of_clip(value: Any, row: int, clips: int) -> Any:
+    """A clip's own figure out of a batch's: lists hold one value a clip, everything else is the whole batch's."""
+    return value[row] if isinstance(value, list) and len(value) == clips else value
 
 
 class SeparationProgress(ProgressBar):

@@ -62,7 +62,7 @@ class SeparationStore:
             raise ValueError(f"clip id {key!r} cannot name a folder; use letters, digits, '-' and '/'")
         return self.folder.joinpath(*parts)
 
-    def keys(self) -> set[str]:
+    def clips(self) -> set[str]:
         """Clips that are there."""
         records = (path.parent.relative_to(self.folder) for path in self.folder.rglob(RECORD))
         return {path.as_posix() for path in records if not path.parts[0].startswith(PARTIAL)}

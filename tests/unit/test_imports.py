@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[2]
 
 # Each unit of avdiff may import those before it, and itself.
 ORDER = (
-    *("errors", "types", "rng", "audio", "video", "metrics", "nets", "priors", "likelihood", "samplers"),
-    *("em", "separators", "report", "lit", "benchmark", "demo", "prepare", "cli"),
+    *("errors", "types", "rng", "video", "audio", "metrics", "nets", "priors", "likelihood", "samplers"),
+    *("em", "separators", "report", "lit", "benchmark", "commands", "cli"),
 )
-MAY_MEET_DATAMODULES = {"demo", "prepare", "cli"}
+MAY_MEET_DATAMODULES = {"commands", "cli"}
 DATAMODULES_MAY_USE = {"errors", "types", "rng", "audio", "video"}
 
 
