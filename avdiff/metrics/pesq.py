@@ -1,0 +1,31 @@
+"""Perceptual evaluation of speech quality, wide band."""
+
+from __future__ import annotations
+
+from pesq import PesqError
+from pesq import pesq as itu_pesq
+from torch import Tensor
+
+from avdiff.metrics.base import Undefined, clip_pair
+from avdiff.types import SAMPLE_RATE
+
+
+def pesq(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
+    """PESQ wide band (ITU-T P.862.2), MOS-LQO from 1 to 4.64.
+
+    Args:
+        estimate, reference: (T,).
+        sample_rate: Hz; wide band is defined at 16000 alone.
+
+    Raises:
+        ValueError: another sample rate.
+        Undefined: one is silent or not finite, no utterance is found, or the clip is under 1/4 s.
+    """
+    if sample_rate != SAMPLE_RATE:
+        raise ValueError(f"PESQ wide band takes {SAMPLE_RATE} Hz; resample from {sample_rate} Hz first")
+    found, clean = clip_pair(estimate, reference)
+    try:
+        return float(itu_pesq(sample_rate, clean, found, "wb"))
+    except (PesqError, ValueError) as error:  # ValueError: its own arithmetic met a NaN
+        cause = error.args[0] if error.args else error
+        raise Undefined(cause.decode() if isinstance(cause, bytes) else str(cause)) from error
