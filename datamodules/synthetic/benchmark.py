@@ -1,6 +1,6 @@
 """The fixed lists of mixtures of the embedded corpus: what every method here is measured on.
 
-Levels follow SSNAPS (its test ranges of SIR and SNR): one speaker at an SNR of -5 to 10 dB; two at an SIR of -5 to 5 dB,
+Levels follow SSNAPS (its ranges of SIR and SNR): one speaker at an SNR of -5 to 10 dB; two at an SIR of -5 to 5 dB,
 the noise at -3 to 3 dB from the weaker; three equally loud, the noise 15 dB below each. Off-screen talkers count as
 speakers there.
 """
@@ -22,7 +22,7 @@ from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.synthetic.corpus import cache_folder
 from datamodules.synthetic.noises import UNMATCHED, make_noise
 from datamodules.synthetic.seeds import stream
-from datamodules.synthetic.talkers import CONTINUOUS, FACES, GRID, draw_spec, make_clip
+from datamodules.synthetic.talkers import CONTINUOUS, FACES, GRID, ClipSpec, draw_spec, make_clip
 from datamodules.synthetic.voices import VARIANTS
 
 
@@ -97,36 +97,39 @@ class EmbeddedBenchmark(MixtureList):
         if not file.exists():
             self.cache.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(f".{os.getpid()}.tmp")
+            sources, mouth, transcripts = _make(self.split, name, number)
             with partial.open("wb") as out:
-                np.savez(out, **_make(self.split, name, number))
+                np.savez(out, sources=sources, mouth=mouth, transcripts=transcripts)
             partial.replace(file)
         with np.load(file) as kept:
-            sources, mouth = torch.from_numpy(kept["sources"]), torch.from_numpy(kept["mouth"])
-            transcripts = tuple(map(str, kept["transcripts"]))
-        return Mixture(entry.key, name, entry.layout, sources, sources.sum(0), mouth, transcripts)
+            parts, film = torch.from_numpy(kept["sources"]), torch.from_numpy(kept["mouth"])
+            said = tuple(map(str, kept["transcripts"]))
+        return Mixture(entry.key, name, entry.layout, parts, parts.sum(0), film, said)
 
 
-def _make(split: str, name: str, number: int) -> dict[str, np.ndarray]:
-    """Sources as they are in the mixture, mouths of the visible speakers, transcripts of GRID sentences."""
-    condition = CONDITIONS[name]
-    rng = stream("benchmark", split, name, number)
+def cast(split: str, name: str, number: int) -> list[ClipSpec]:
+    """Who speaks in a mixture: talkers of different voices and faces."""
+    condition, rng = CONDITIONS[name], stream("cast", split, name, number)
     talkers = condition.speakers + condition.offscreen
-    variants = rng.permutation(VARIANTS[split])[:talkers]
-    faces = rng.permutation(FACES[split])[:talkers]
+    variants, faces = rng.permutation(VARIANTS[split]), rng.permutation(FACES[split])
     kind = GRID if condition.grid else CONTINUOUS
-    clips = [
-        make_clip(draw_spec(f"{name}-{number}-{k}", split, kind=kind, variant=str(variants[k]), face=int(faces[k])))
+    return [
+        draw_spec(f"{name}-{number}-{k}", split, kind=kind, variant=str(variants[k]), face=int(faces[k]))
         for k in range(talkers)
     ]
+
+
+def _make(split: str, name: str, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sources as they are in the mixture, mouths of the visible speakers, transcripts of GRID sentences."""
+    condition = CONDITIONS[name]
+    clips = [make_clip(spec) for spec in cast(split, name, number)]
     # Every list has noise clips of its own.
     noise = make_noise(UNMATCHED if condition.unmatched else split, 1000 * (1 + list(CONDITIONS).index(name)) + number)
     speech = torch.from_numpy(np.stack([clip.audio for clip in clips]))
-    sources = _levels(speech, torch.from_numpy(noise.audio), rng)
-    return {
-        "sources": sources.numpy(),
-        "mouth": np.stack([clip.mouth for clip in clips[: condition.speakers]]),
-        "transcripts": np.array([clip.transcript for clip in clips] if condition.grid else [], dtype=np.str_),
-    }
+    sources = _levels(speech, torch.from_numpy(noise.audio), stream("levels", split, name, number))
+    mouth = np.stack([clip.mouth for clip in clips[: condition.speakers]])
+    transcripts = [clip.transcript for clip in clips] if condition.grid else []
+    return sources.numpy(), mouth, np.array(transcripts, dtype=np.str_)
 
 
 def _levels(speech: Tensor, noise: Tensor, rng: np.random.Generator) -> Tensor:

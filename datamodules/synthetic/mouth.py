@@ -173,16 +173,24 @@ def render(face: Face, track: np.ndarray, rng: np.random.Generator) -> np.ndarra
         )
 
     window = np.s_[:, 16:84, 10:86]  # the lips' part of the crop
-    film[window] = _lips(face, track, gap, x[window], y[window], film[window])
+    film[window] = draw_lips(face, track, x[window], y[window], film[window])
     return _camera(film, rng)
 
 
-def _lips(
-    face: Face, track: np.ndarray, gap: np.ndarray, x: np.ndarray, y: np.ndarray, under: np.ndarray
-) -> np.ndarray:
-    """Draw lips, teeth, tongue and the dark between them over the skin: all (F, h, w)."""
+def draw_lips(face: Face, track: np.ndarray, x: np.ndarray, y: np.ndarray, under: np.ndarray) -> np.ndarray:
+    """Lips, teeth, tongue and the dark between them, over the skin.
+
+    Args:
+        face: shape and grey levels.
+        track: (F, features) of `visemes.articulate`.
+        x, y: (F, h, w) px of the crop from the middle of the mouth, right and down.
+        under: (F, h, w) grey levels of the skin.
+
+    Returns:
+        (F, h, w) grey levels.
+    """
     _, wide, round_, press, bite, teeth, tongue = (column[:, None, None] for column in track.T)
-    gap = gap[:, None, None]
+    gap = face.opening * track[:, 0, None, None]
     half = face.half_width * (0.87 + 0.26 * wide) * (1 - 0.27 * round_)
     u = x * (1 + face.skew * np.sign(x)) / half
     arch = np.clip(1 - u * u, 0, None)  # 1 in the middle, 0 in the corners
