@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 # Each unit of avdiff may import those before it, and itself.
 ORDER = (
     *("errors", "types", "rng", "video", "audio", "metrics", "nets", "priors", "likelihood", "samplers"),
-    *("em", "separators", "report", "lit", "benchmark", "commands", "cli"),
+    *("em", "separators", "report", "lit", "benchmark", "methods", "recording", "demo"),
+    *("commands", "cli"),
 )
 MAY_MEET_DATAMODULES = {"commands", "cli"}
 DATAMODULES_MAY_USE = {"errors", "types", "rng", "audio", "video"}

@@ -1,0 +1,54 @@
+"""Batches of mixtures: one layout each, every clip once whatever the number of processes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from avdiff.types import Observation
+from datamodules.mixtures import Mixtures, ToyMixtures, collate
+
+
+def batches(mixtures: Mixtures, rank: int = 0, processes: int = 1) -> list[Observation]:
+    mixtures.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=processes))
+    return list(mixtures.predict_dataloader())
+
+
+def keys(observations: list[Observation]) -> list[str]:
+    return [key for observation in observations for key in observation.key]
+
+
+def test_a_batch_has_one_layout_and_every_clip_comes_once() -> None:
+    found = batches(Mixtures(ToyMixtures(9), batch_size=2))
+    assert sorted(keys(found)) == [entry.key for entry in ToyMixtures(9).entries()]
+    layouts = {entry.key: entry.layout for entry in ToyMixtures(9).entries()}
+    assert all(layouts[key] == observation.layout for observation in found for key in observation.key)
+    assert [len(observation.key) for observation in found] == [2, 2, 1, 2, 2]
+
+
+@pytest.mark.parametrize("processes", [2, 3, 8])
+def test_processes_share_the_batches_out(processes: int) -> None:
+    shares = [batches(Mixtures(ToyMixtures(9), batch_size=2), rank, processes) for rank in range(processes)]
+    assert sorted(key for share in shares for key in keys(share)) == [e.key for e in ToyMixtures(9).entries()]
+    counts = [len(share) for share in shares]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_clips_that_are_done_are_left_out() -> None:
+    mixtures = Mixtures(ToyMixtures(5), batch_size=2)
+    mixtures.skip({"toy/000", "toy/003"})
+    assert sorted(keys(batches(mixtures))) == ["toy/001", "toy/002", "toy/004"]
+
+
+def test_a_mixture_is_the_sum_of_its_sources_and_always_the_same() -> None:
+    one, again = ToyMixtures(4)[2], ToyMixtures(8)[2]
+    assert torch.equal(one.mixture, one.sources.sum(0))
+    assert torch.equal(one.mixture, again.mixture)
+
+
+def test_mixtures_of_different_length_do_not_share_a_batch() -> None:
+    with pytest.raises(ValueError, match="use batch_size 1"):
+        collate([ToyMixtures(1, samples=64)[0], ToyMixtures(1, samples=65)[0]])

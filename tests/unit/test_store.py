@@ -1,0 +1,57 @@
+"""Clips on disk: there whole, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from avdiff.lit.store import SeparationStore, StoredSeparation
+from avdiff.types import NOISE, SPEAKER, source_names
+
+LAYOUT = (SPEAKER, SPEAKER, NOISE)
+
+
+def clip(key: str = "list/007", seed: int = 0) -> StoredSeparation:
+    sources = 3 * torch.randn(3, 50, generator=torch.Generator().manual_seed(seed))
+    return StoredSeparation(key, LAYOUT, sources, 16_000, {"seconds": 1.5, "fit": torch.tensor(2.0)})
+
+
+def test_a_clip_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    store = SeparationStore(tmp_path)
+    store.write(clip())
+    back = store.read("list/007")
+    assert torch.equal(back.sources, clip().sources), "values beyond full scale included"
+    assert (back.layout, back.sample_rate, back.info) == (LAYOUT, 16_000, {"seconds": 1.5, "fit": 2.0})
+    assert {file.name for file in (tmp_path / "list/007").iterdir()} == {
+        *(f"{name}.wav" for name in source_names(LAYOUT)),
+        "separation.json",
+    }
+
+
+def test_an_interrupted_write_leaves_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SeparationStore(tmp_path)
+    store.write(clip())
+    write = soundfile.write
+
+    def full_disk(file: Path, *given: object, **named: object) -> None:
+        if file.name == "noise.wav":
+            raise OSError("no space left")
+        write(file, *given, **named)
+
+    monkeypatch.setattr(soundfile, "write", full_disk)
+    for key in ("list/007", "list/008"):
+        with pytest.raises(OSError, match="no space left"):
+            store.write(clip(key, seed=1))
+    assert store.clips() == {"list/007"}
+    assert torch.equal(store.read("list/007").sources, clip().sources), "the earlier clip is still whole"
+    store.tidy()
+    assert [path.name for path in tmp_path.iterdir()] == ["list"]
+
+
+@pytest.mark.parametrize("key", ["../elsewhere", "/root", "", "a/.hidden"])
+def test_keys_stay_in_the_folder(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a folder"):
+        SeparationStore(tmp_path).write(clip(key))
