@@ -2,89 +2,136 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from avdiff.errors import UserError
 
-LIGHTNING = ("fit", "validate", "test", "predict")
+DEFAULT_METHOD = "ssnaps_fast"  # of what people type; benchmarks default to the paper's settings
+
+LIGHTNING = {
+    "fit": "train a prior, or any LightningModule, from composed --config files",
+    "validate": "validate it",
+    "test": "test it",
+    "predict": "separate a list of mixtures by any method; resumable, on any number of processes",
+}
 
 
-def _lightning(arguments: Sequence[str]) -> None:
-    """Hand over to LightningCLI: every class in a config is named by its class_path."""
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="avdiff", description="Audio-visual speech separation by posterior sampling.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, text in LIGHTNING.items():
+        commands.add_parser(name, help=text, add_help=False)
+
+    def command(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def sampling(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--method", default=DEFAULT_METHOD, help="name of a file in experiments/methods, or a YAML file"
+        )
+        sub.add_argument(
+            "--seed", type=int, default=0, help="of the sampling noise: another seed, another posterior draw"
+        )
+
+    sub = command(
+        "separate",
+        "separate a recording: a WAV for every face seen in it, and one for the noise",
+        "Either a video, or --mixture with one --face video a talker. The WAVs have the rate and length of the input "
+        "and add up to it; tracks.json says which face is which file; report.html shows and plays them.",
+    )
+    sub.add_argument("video", type=Path, nargs="?", help="a video in which the talkers are seen, with sound")
+    sub.add_argument("--mixture", type=Path, help="a sound file, instead of a video")
+    sub.add_argument(
+        "--face", type=Path, action="append", default=[], help="video of one talker of the mixture; repeat for each"
+    )
+    sub.add_argument("--offscreen", type=int, default=0, help="talkers who are heard but not seen: 0 or 1")
+    sub.add_argument("--output", type=Path, help="folder to write to (default: NAME_separated in the current folder)")
+    sub.add_argument("--stretch", type=int, default=30, help="seconds that are separated at a time")
+    sub.add_argument("--mediapipe", type=Path, help="face_landmarker.task: find faces with MediaPipe instead of dlib")
+    sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    sampling(sub)
+
+    sub = command("demo", "separate two embedded talkers and noise, then the same with one of them off-screen")
+    sub.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for report, metrics.csv and WAVs")
+    sampling(sub)
+
+    command("models", "list every network preset with its parameters and the operations of one 4 s forward")
+
+    sub = command("prepare", "turn real recordings into clips that `avdiff fit` trains on (--data.real+=OUTPUT)")
+    sub.add_argument("kind", choices=("videos", "speech", "noise"), help="talkers who are seen; speech alone; noise")
+    sub.add_argument("folder", type=Path, help="with the recordings, searched below too")
+    sub.add_argument("output", type=Path, help="folder for the clips: train and val")
+    sub.add_argument("--exclude", action="append", default=[], help="leave out files that match, as in '3-*'; repeat")
+
+    sub = command("export", "turn a training checkpoint into a prior's folder (half precision)")
+    sub.add_argument("checkpoint", type=Path, help="a .ckpt file of `avdiff fit`")
+    sub.add_argument("preset", help="its preset; see avdiff models")
+    sub.add_argument("output", type=Path, help="folder for config.yaml and model.safetensors")
+    return parser
+
+
+def _lightning() -> None:
+    """Hand over to LightningCLI, which reads sys.argv: on several devices each process runs the same command."""
     import lightning.pytorch as pl
     from lightning.pytorch.cli import LightningCLI
 
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*is deprecated, use `isinstance")
     LightningCLI(
         pl.LightningModule,
         pl.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        args=list(arguments),
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"prog": "avdiff"},
     )
 
 
-def _commands() -> dict[str, Callable[..., None]]:
+def _run(arguments: Sequence[str]) -> None:
+    if arguments and arguments[0] in LIGHTNING:
+        _lightning()
+        return
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return
+    given = vars(parser.parse_args(arguments))
+    name = given.pop("command")
     from avdiff import commands
 
-    return {
-        function.__name__: function
-        for function in (commands.separate, commands.benchmark, commands.demo, commands.models, commands.prepare)
-    }
+    getattr(commands, name)(**given)
 
 
-def _help() -> str:
-    rows = {
-        "fit": "train a prior (or any LightningModule) from composed --config files",
-        "validate": "validate it",
-        "test": "test it",
-        "predict": "separate a list of mixtures with any method, resumable, on any number of processes",
-    }
-    for name, function in _commands().items():
-        rows[name] = (function.__doc__ or "").strip().splitlines()[0]
-    lines = [f"  {name:<10} {text}" for name, text in rows.items()]
-    return "\n".join(
-        ["usage: avdiff COMMAND [options]", "", "commands:", *lines, "", "avdiff COMMAND --help for each."]
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run one command. A user's mistake is one sentence on stderr and exit code 2."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        return
     try:
-        if arguments[0] in LIGHTNING:
-            _lightning(arguments)
-            return
-        commands = _commands()
-        if arguments[0] not in commands:
-            known = ", ".join((*LIGHTNING, *commands))
-            raise UserError(f"there is no command {arguments[0]!r}; the commands are {known}")
-        _run(arguments[0], commands[arguments[0]], arguments[1:])
+        _run(sys.argv[1:])
     except UserError as error:
         print(f"avdiff: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("avdiff: stopped; run the same command again to go on", file=sys.stderr)
+        print("avdiff: stopped", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def _run(name: str, function: Callable[..., None], arguments: list[str]) -> None:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(prog=f"avdiff {name}", description=(function.__doc__ or "").split("Args:")[0].strip())
-    positional = getattr(function, "positional", ())
-    parser.add_function_arguments(function, as_group=False, skip=set(positional))
-    for argument, text in positional.items() if positional else ():
-        parser.add_argument(argument, nargs="?", help=text)
-    given = parser.parse_args(arguments)
-    function(**parser.instantiate_classes(given).as_dict())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ import torch
 from avdiff.audio.io import read_audio, resample
 from avdiff.errors import UserError
 from avdiff.types import SAMPLE_RATE, SAMPLES_PER_FRAME
+from avdiff.video.decode import VideoFrames, read_track
+from avdiff.video.faces import FaceDetector
+from avdiff.video.mouth import mouth_crops, on_timeline
+from avdiff.video.tracking import FaceTracker, people
 
 WINDOW = 4 * SAMPLE_RATE  # samples of a stored clip
 VIDEO = (".mp4", ".mpg", ".mov", ".mkv", ".avi", ".webm")
@@ -48,6 +52,25 @@ def audio_clips(files: Iterable[Path]) -> Iterator[Clip]:
             stretch = audio[start : start + WINDOW]
             if len(stretch) >= SAMPLE_RATE and np.sqrt(np.mean(stretch**2)) > 1e-4:
                 yield stretch, None, None
+
+
+def video_clips(files: Iterable[Path], detector: FaceDetector) -> Iterator[Clip]:
+    """The person seen longest in each video, cut into stretches of up to 4 s; a video without a face is left out."""
+    for file in files:
+        frames = VideoFrames(file)
+        found = people(FaceTracker(detector).track(frames), detector.same_person)
+        if not found:
+            continue
+        person = max(found, key=lambda p: sum(int(track.seen.sum()) for track in p.tracks))
+        crops = mouth_crops(frames, [person])[0]
+        samples, rate, _ = read_track(file)
+        audio = resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE).numpy()
+        for start in range(0, len(audio), WINDOW):
+            stretch = audio[start : start + WINDOW]
+            if len(stretch) >= SAMPLE_RATE:
+                first = start // SAMPLES_PER_FRAME
+                mouth, seen = on_timeline(person, crops, first, first + len(stretch) // SAMPLES_PER_FRAME)
+                yield stretch, mouth, seen
 
 
 def write_clips(folder: Path, clips: Iterable[Clip], progress: Callable[[int], None] | None = None) -> int:

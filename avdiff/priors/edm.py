@@ -96,7 +96,8 @@ class EDMPrior(ConditionalDiffusionPrior):
         return self
 
     def embed(self, visual: Tensor, mask: Tensor | None = None) -> Tensor:
-        assert self.encoder is not None and self.adapter is not None, "this prior takes no video"
+        assert self.encoder is not None, "this prior takes no video"
+        assert self.adapter is not None, "this prior takes no video"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             features = self.encoder(visual)
         if mask is not None:

@@ -1,0 +1,188 @@
+"""The commands for people; avdiff.cli reads their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from avdiff.errors import UserError
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name} is no device; give auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name} was given but torch sees no CUDA GPU here; give --device cpu")
+    return device
+
+
+def separate(
+    video: Path | None,
+    mixture: Path | None,
+    face: Sequence[Path],
+    offscreen: int,
+    output: Path | None,
+    stretch: int,
+    mediapipe: Path | None,
+    device: str,
+    method: str,
+    seed: int,
+) -> None:
+    """One WAV for every face, one for an unseen talker if there is one, one for the noise."""
+    from avdiff.methods import load_method
+    from avdiff.recording import separate_file, separate_mixture
+    from avdiff.video.faces import DlibFaces, MediaPipeFaces
+
+    if (video is None) == (mixture is None):
+        raise UserError("give either one video (avdiff separate talk.mp4) or --mixture with a --face for every talker")
+    if video is not None and face:
+        raise UserError("--face goes with --mixture; a video is searched for faces itself")
+    source = video if video is not None else mixture
+    assert source is not None
+    if not source.is_file():
+        raise UserError(f"there is no file {source}; give the path of a recording")
+    where = _device(device)
+    separator = load_method(method).to(where)
+    detector = DlibFaces() if mediapipe is None else MediaPipeFaces(mediapipe)
+    folder = output or Path(f"{source.stem}_separated")
+    with _bars() as bars:
+        watch = _watcher(bars)
+        if video is not None:
+            report = separate_file(
+                video,
+                separator,
+                folder,
+                offscreen=offscreen,
+                seed=seed,
+                detector=detector,
+                stretch=stretch,
+                device=where,
+                watch=watch,
+            )
+        else:
+            report = separate_mixture(
+                source,
+                face,
+                separator,
+                folder,
+                offscreen=offscreen,
+                seed=seed,
+                detector=detector,
+                stretch=stretch,
+                device=where,
+                watch=watch,
+            )
+    table = Table("file", "level, dB", "face seen, s", box=None)
+    for item in report.sources:
+        seen = ", ".join(f"{a:.2f}-{b:.2f}" for a, b in item.seen) or "-"
+        table.add_row(str(item.path), f"{item.decibels:.1f}", seen)
+    out = Console()
+    out.print(table)
+    for note in report.notes:
+        out.print(note)
+    out.print(f"{report.seconds:.1f} s. Open {report.folder / 'report.html'}")
+
+
+def models() -> None:
+    """List every network preset with its parameters and the operations of one 4 s forward."""
+    from avdiff.priors.table import model_table
+
+    table = Table("preset", "parameters", "GFLOP, denoiser", "GFLOP, video", "what it is", box=None)
+    for row in model_table():
+        table.add_row(
+            row.name,
+            f"{row.parameters:,}",
+            f"{row.denoiser_operations / 1e9:.2f}",
+            f"{row.video_operations / 1e9:.2f}",
+            row.summary,
+        )
+    console = Console(width=max(120, Console().width))
+    console.print(table)
+    console.print(
+        "Operations of one evaluation for 4 s at 16 kHz, 2 a multiply-add; the video is encoded once a separation."
+    )
+
+
+def demo(output: Path, method: str, seed: int) -> None:
+    """Separate two embedded talkers and noise, then the same with one of them off-screen; prints scores, leaves a report."""
+    from avdiff.demo import Case, run_demo
+    from avdiff.methods import load_method
+    from datamodules.mixtures import collate
+    from datamodules.synthetic.benchmark import EmbeddedBenchmark
+
+    titles = {
+        "speakers2": "Two talkers who are seen, and noise",
+        "offscreen2": "One talker who is seen, one who is not, and noise",
+    }
+    items = EmbeddedBenchmark("test", tuple(titles), clips=1)
+    cases = [
+        Case(item.condition, titles[item.condition], collate([item]), item.sources)
+        for item in (items[i] for i in range(len(items.entries())))
+    ]
+    with _bars() as bars:
+        results = run_demo(cases, load_method(method), output, seed, _watcher(bars))
+    console = Console()
+    for case, separation, scores in results:
+        table = Table("source", "metric", "mixture", "estimate", title=case.title, title_justify="left", box=None)
+        for row in scores:
+            table.add_row(row.source, row.metric, f"{row.mixture:.2f}", f"{row.estimate:.2f}")
+        console.print(table)
+        console.print(f"{separation.info['seconds']:.1f} s, {separation.info['evaluations']} evaluations a source\n")
+    console.print(f"Open {output / 'report.html'}; the figures are in {output / 'metrics.csv'}.")
+
+
+def prepare(kind: str, folder: Path, output: Path, exclude: Sequence[str]) -> None:
+    """Real recordings as clip folders; every twentieth file goes to validation."""
+    from avdiff.video.faces import DlibFaces
+    from datamodules.real import AUDIO, VIDEO, audio_clips, find, video_clips, write_clips
+
+    files = [
+        file
+        for file in find(folder, VIDEO if kind == "videos" else AUDIO)
+        if not any(fnmatch(file.name, pattern) for pattern in exclude)
+    ]
+    if not files:
+        raise UserError(f"--exclude leaves no file of {folder}; give narrower patterns")
+    detector = DlibFaces() if kind == "videos" else None
+    with _bars() as bars:
+        for split, part in (("val", files[::20]), ("train", [f for i, f in enumerate(files) if i % 20])):
+            watch = _watcher(bars)
+            shares = (watch(split, i / len(part)) or path for i, path in enumerate(part))
+            clips = audio_clips(shares) if detector is None else video_clips(shares, detector)
+            count = write_clips(output / split, clips)
+            watch(split, 1.0)
+            Console().print(f"{split}: {count} clips of {len(part)} files in {output / split}")
+
+
+def export(checkpoint: Path, preset: str, output: Path) -> None:
+    """A training checkpoint as a prior's folder."""
+    from avdiff.priors.store import export_checkpoint
+
+    export_checkpoint(checkpoint, preset, output)
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _watcher(bars: Progress) -> Callable[[str, float], None]:
+    """A bar for every stage that is heard of."""
+    tasks: dict[str, TaskID] = {}
+
+    def watch(stage: str, share: float) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=1.0)
+        bars.update(tasks[stage], completed=share)
+
+    return watch
