@@ -8,9 +8,10 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 import torchaudio
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from avdiff.errors import UserError
 from avdiff.nets.visual import LipEncoder
 from avdiff.types import SAMPLE_RATE
 
@@ -32,12 +33,23 @@ class LipReader(pl.LightningModule):
         phonemes: number of phoneme classes.
         learning_rate: of Adam with a warm-up of 100 steps and a cosine decay to zero over the trainer's max_steps.
         out: safetensors file for the encoder at the end of each validation; None for none.
+        initial: such a file to start from.
     """
 
     def __init__(
-        self, encoder: LipEncoder, phonemes: int = 48, learning_rate: float = 1e-3, out: Path | None = None
+        self,
+        encoder: LipEncoder,
+        phonemes: int = 48,
+        learning_rate: float = 1e-3,
+        out: Path | None = None,
+        initial: Path | None = None,
     ) -> None:
         super().__init__()
+        if initial is not None:
+            if not initial.is_file():
+                raise UserError(f"initial weights {initial} do not exist; leave out --model.init_args.initial")
+            state = {name.removeprefix("encoder."): value for name, value in load_file(initial).items()}
+            encoder.load_state_dict(state)
         self.encoder, self.learning_rate, self.out = encoder, learning_rate, out
         self.classify = nn.Linear(encoder.dim, phonemes)
         self.hear = nn.Linear(encoder.dim, MELS * HOPS)
