@@ -190,11 +190,15 @@ def _fill(
                 progress(start + len(batch), clips)
 
 
+def _one_thread() -> None:
+    cv2.setNumThreads(1)  # the processes share the cores
+
+
 def _make(make: Callable[[int], Made], indices: range, workers: int) -> Iterator[Made]:
     if min(workers, len(indices)) == 1:
         yield from map(make, indices)
         return
     context = multiprocessing.get_context("spawn")  # whatever threads the caller runs
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         for start in range(0, len(indices), 4 * _BATCH):  # a few at a time: finished clips wait in memory
             yield from pool.map(make, indices[start : start + 4 * _BATCH])
