@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from avdiff.errors import UserError
+from avdiff.lit.lips import augment
 from avdiff.priors.edm import EDMPrior
 
 LEVELS = (0.02, 0.05, 0.12, 0.3, 0.6, 1.2, 2.4, 4.0)  # validation noise levels, in units of sigma_data
@@ -146,6 +147,8 @@ class ScoreModel(pl.LightningModule):
         u = (torch.randperm(count, device=clean.device) + torch.rand(count, device=clean.device)) / count
         sigma = self.sigma_law.sample(u, self.prior.sigma_data)
         keep = torch.rand(count, device=clean.device) >= self.dropout
+        if self.prior.conditional and batch["visual"].ndim == 4:
+            batch = batch | {"visual": augment(batch["visual"])}
         loss, _ = self.error(clean, sigma, self.condition(batch, keep), torch.randn_like(clean))
         self.log("train/loss", loss.mean(), prog_bar=True, batch_size=count)
         relative = sigma / self.prior.sigma_data
