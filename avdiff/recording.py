@@ -138,7 +138,7 @@ def separate_file(
         UserError: the input cannot be separated; the sentence says why and what to change.
     """
     video, watch = Path(video), watch or _ignore
-    _check(separator, offscreen)
+    _check(separator, offscreen, stretch)
     media = probe(video)
     if not media.width:
         raise UserError(f"{video} has no picture; give a video, or --mixture {video} with one --face video a talker.")
@@ -177,7 +177,7 @@ def separate_mixture(
         UserError: the input cannot be separated; the sentence says why and what to change.
     """
     mixture, watch = Path(mixture), watch or _ignore
-    _check(separator, offscreen)
+    _check(separator, offscreen, stretch)
     if not faces and not offscreen:
         raise UserError("No talker was given; give one --face video a talker, or --offscreen 1 for one without video.")
     samples, rate = read_audio(mixture)
@@ -202,7 +202,9 @@ def _ignore(stage: str, share: float) -> None:
     pass
 
 
-def _check(separator: Separator, offscreen: int) -> None:
+def _check(separator: Separator, offscreen: int, stretch: int) -> None:
+    if stretch < 1:
+        raise UserError(f"Stretches of {stretch} s were asked for; give 1 or more, such as 30.")
     if offscreen not in (0, 1):
         raise UserError(
             f"{offscreen} off-screen talkers were asked for; at most one is possible, "
@@ -262,7 +264,7 @@ def _separate(
     _prepare(folder, paths, recording)
 
     heard, rest = split_band(torch.from_numpy(recording.mixture), recording.rate)
-    chunked = Chunked(separator, seconds=stretch)
+    chunked = Chunked(separator, seconds=stretch, overlap=min(2, stretch // 2))
     stretches = len(chunked.plan(len(heard)))
     evaluations, pieces = 0, 0
 

@@ -41,7 +41,12 @@ def spectrograms(grid: Sequence[Sequence[Panel | None]], rate: int, *, decibels:
     levels = [[None if panel is None else _levels(panel.samples, rate) for panel in row] for row in grid]
     top = max(float(level.max()) for row in levels for level in row if level is not None)
     columns = max(len(row) for row in grid)
-    figure = Figure(figsize=(1.2 + 4.4 * columns, 0.5 + 1.65 * len(grid)), dpi=110, layout="constrained")
+    width, height = 1.6 + 4.4 * columns, 0.5 + 1.7 * len(grid)
+    figure = Figure(figsize=(width, height), dpi=110)
+    # Margins by hand, in inches: a layout engine takes longer than all else together.
+    figure.subplots_adjust(
+        left=0.5 / width, right=1 - 1.1 / width, bottom=0.45 / height, top=1 - 0.3 / height, wspace=0.08, hspace=0.3
+    )
     axes = figure.subplots(len(grid), columns, squeeze=False, sharex=True, sharey=True)
     for y, row in enumerate(axes):
         for x, ax in enumerate(row):
@@ -54,11 +59,13 @@ def spectrograms(grid: Sequence[Sequence[Panel | None]], rate: int, *, decibels:
                 levels[y][x], origin="lower", aspect="auto", extent=extent, vmin=top - decibels, vmax=top, cmap="magma"
             )
             ax.set_title(panel.title, fontsize=10, loc="left")
-            ax.set_ylabel("kHz", fontsize=9)
             ax.tick_params(labelsize=8)
+            if x == 0:
+                ax.set_ylabel("kHz", fontsize=9)
             if y == len(grid) - 1:
                 ax.set_xlabel("seconds", fontsize=9)
-    figure.colorbar(ScalarMappable(Normalize(top - decibels, top), "magma"), ax=axes, label="dB", aspect=30)
+    scale = figure.add_axes((1 - 0.9 / width, 0.45 / height, 0.15 / width, 1 - 0.75 / height))
+    figure.colorbar(ScalarMappable(Normalize(top - decibels, top), "magma"), cax=scale, label="dB of full scale")
     return figure
 
 

@@ -119,8 +119,7 @@ def _note_end(container: InputContainer, end: float, notes: list[str], what: str
 
 @dataclass
 class VideoFrames:
-    """The pictures of a video at 25 a second: picture i is the one nearest in time to i/25 s, or the one before it where
-    that stands for long.
+    """The pictures of a video at 25 a second: picture i is the one nearest in time to i/25 s.
 
     Iterating decodes; one picture is in memory at a time, and every iteration starts anew. Before the first
     frame of a video stream that starts late, pictures are black. A rotation that the container asks for is done.
@@ -156,7 +155,7 @@ class VideoFrames:
         index, held, held_time, end = 0, None, 0.0, 0.0
         for frame in _decoded(container, stream, self.notes, self.path.name):
             time = (frame.time - start) if frame.time is not None else held_time + usual
-            # A recorder that leaves out pictures which do not change means the last one to stand until the next.
+            # Nearest in time, except where a picture stands for long: it stands until the next one comes.
             until = max((time + held_time) / 2, time - 0.5 / self.fps) if held is not None else time - 1 / self.fps
             image = _rgb(frame)
             while index / self.fps < until:

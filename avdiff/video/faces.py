@@ -67,13 +67,14 @@ class DlibFaces(FaceDetector):
     Args:
         picture: length in pixels that the longer side of a picture is scaled to before detection, so that a face
             must measure 80 / picture of the longer side; magnification stops at two.
-        threshold: detection score from which a box is a face; 0 is dlib's own.
+        threshold: detection score from which a box is a face. dlib's own is 0; faces score above 1, and what a still
+            background holds of other things a little above 0, in every picture.
         stride: pictures from one detection to the next; five are 0.2 s.
         same_person: dlib says 0.6 for photographs; it is lower here, as giving a voice to another's face is worse
             than splitting one in two.
     """
 
-    def __init__(self, picture: int = 1280, threshold: float = 0.0, stride: int = 5, same_person: float = 0.5) -> None:
+    def __init__(self, picture: int = 1280, threshold: float = 0.25, stride: int = 5, same_person: float = 0.5) -> None:
         import dlib
 
         self._dlib = dlib

@@ -35,7 +35,7 @@ def test_above_8_khz_is_the_rest_and_below_is_heard() -> None:
     heard, rest = split_band(low + high, 44_100)
     inner = slice(4_410, -4_410)
     assert (rest - high)[inner].abs().max() < 3e-3
-    assert (heard - tone(1_000, 16_000))[1_600:-1_600].abs().max() < 1e-3
+    assert (heard - tone(1_000, 16_000))[1_600:-1_600].abs().max() < 3e-3
 
 
 def test_resampling_keeps_time_and_level_at_an_odd_rate() -> None:

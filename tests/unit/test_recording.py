@@ -1,0 +1,262 @@
+"""A video goes in, its voices come out: the files, their timeline and their sum."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from avdiff.errors import UserError
+from avdiff.recording import separate_file, separate_mixture
+from avdiff.rng import ClipNoise
+from avdiff.samplers.base import Callback, Progress
+from avdiff.separators.base import Separator
+from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Observation, Separation
+from avdiff.video.decode import VideoFrames, read_track
+from avdiff.video.faces import DlibFaces, Face, FaceDetector
+from tests.media import write_media
+
+RATE = 44_100
+
+
+class Shares(Separator):
+    """Source k gets 1 / (k + 2) of the mixture: what is left must be shared out by the caller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Observation] = []
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        self.asked.append(observation)
+        share = 1 / torch.arange(2.0, len(observation.layout) + 2)
+        sources = observation.mixture[:, None] * share[:, None]
+        if callback is not None:
+            callback(Progress(1, 1, 0.1, sources))
+        return Separation(observation.key, observation.layout, sources, {"evaluations": 5})
+
+
+class Squares(FaceDetector):
+    """Every bright half of a picture is a face. Not so bright that its going would be a cut to another scene."""
+
+    def detect(self, frame: np.ndarray) -> list[Face]:
+        half = frame.shape[1] // 2
+        faces = []
+        for left in (0, half):
+            if frame[:, left : left + half].mean() > 40:
+                points = np.random.default_rng(0).uniform(10, 50, (68, 2)) + np.array([left, 0])
+                faces.append(Face(np.array([left + 5.0, 5, left + half - 5, 55]), points))
+        return faces
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all else; one test draws for real."""
+    if "add_up_to_it" not in request.node.name:
+        monkeypatch.setattr("avdiff.recording.png", lambda figure: b"\x89PNG")
+
+
+def picture(left: bool = True, right: bool = True) -> np.ndarray:
+    image = np.full((60, 128, 3), 20, np.uint8)
+    image[:, :64] = 56 if left else 20
+    image[:, 64:] = 60 if right else 20
+    return image
+
+
+def noise(seconds: float, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, (channels, round(seconds * RATE)))
+
+
+def film(path: Path, frames: list[np.ndarray], channels: int = 1, seconds: float | None = None) -> np.ndarray:
+    """Write a video; returns its sound as it is read again."""
+    write_media(path, frames=frames, audio=noise(seconds or len(frames) / 25, channels), rate=RATE)
+    return read_track(path)[0]
+
+
+def voices(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: soundfile.read(path, dtype="float32")[0] for path in sorted(folder.glob("*.wav"))}
+
+
+def test_a_video_gives_a_wav_a_face_and_the_noise_that_add_up_to_it(tmp_path: Path) -> None:
+    sound = film(tmp_path / "talk.mkv", [picture()] * 60, channels=2)
+    told: list[tuple[str, float]] = []
+    report = separate_file(
+        tmp_path / "talk.mkv",
+        Shares(),
+        tmp_path / "out",
+        detector=Squares(),
+        watch=lambda stage, share: told.append((stage, share)),
+    )
+    out = voices(tmp_path / "out")
+    assert list(out) == ["noise", "person1", "person2"]
+    assert sum(out.values()) == pytest.approx(sound.mean(0), abs=1e-5)
+    assert all(
+        soundfile.info(source.path).samplerate == RATE and soundfile.info(source.path).subtype == "FLOAT"
+        for source in report.sources
+    )
+    assert [source.role for source in report.sources] == [SPEAKER, SPEAKER, NOISE]
+    assert report.sources[0].seen == ((0.0, 2.4),)
+    assert report.evaluations == 5
+    power = np.mean(out["person1"].astype(float) ** 2)
+    assert report.sources[0].decibels == pytest.approx(10 * np.log10(power), abs=1e-3)
+
+    tracks = json.loads((tmp_path / "out" / "tracks.json").read_text())
+    assert [source["file"] for source in tracks["sources"]] == ["person1.wav", "person2.wav", "noise.wav"]
+    assert tracks["sources"][0]["boxes"][0] == [0.0, 5.0, 5.0, 59.0, 55.0]
+    assert len(tracks["sources"][1]["boxes"]) == 60
+    assert sorted(tracks["files"]) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(list(VideoFrames(tmp_path / "out" / "preview.mp4"))) == 60
+    assert "person2" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+    stages = list(dict.fromkeys(stage for stage, _ in told))
+    assert stages == ["looking for faces", "cutting mouths", "separating", "writing the report"]
+    for stage in stages:
+        shares = [share for name, share in told if name == stage]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+
+
+def test_the_method_sees_16_khz_and_pictures_of_the_same_time(tmp_path: Path) -> None:
+    film(tmp_path / "talk.mkv", [picture()] * 30 + [picture(right=False)] * 30, seconds=3.0)
+    method = Shares()
+    separate_file(tmp_path / "talk.mkv", method, tmp_path / "out", detector=Squares(), offscreen=1)
+    (asked,) = method.asked
+    assert asked.layout == (SPEAKER, SPEAKER, OFFSCREEN, NOISE)
+    assert asked.mixture.shape == (1, 48_000)
+    assert asked.visual is not None
+    assert asked.visual_mask is not None
+    assert asked.visual.shape == (1, 2, 75, 96, 96)
+    assert asked.visual.dtype == torch.uint8
+    assert asked.visual_mask[0].sum(1).tolist() == [60, 30]
+    assert asked.visual_mask[0, 1, :30].all()
+    assert asked.visual[0, 1, 30:].max() == 0
+
+
+def test_stretches_are_written_as_if_there_were_one(tmp_path: Path) -> None:
+    sound = film(tmp_path / "long.mkv", [picture(left=False)] * 150)
+    report = separate_file(tmp_path / "long.mkv", Shares(), tmp_path / "a", detector=Squares(), stretch=4)
+    separate_file(tmp_path / "long.mkv", Shares(), tmp_path / "b", detector=Squares())
+    parts, whole = voices(tmp_path / "a"), voices(tmp_path / "b")
+    assert report.evaluations > 5
+    assert sum(parts.values()) == pytest.approx(sound.mean(0), abs=1e-5)
+    for name in whole:
+        assert parts[name] == pytest.approx(whole[name], abs=1e-4)
+
+
+def test_above_8_khz_goes_to_the_noise(tmp_path: Path) -> None:
+    sound = 0.3 * np.sin(2 * np.pi * 13_000 * np.arange(2 * RATE) / RATE)[None]
+    write_media(tmp_path / "hiss.mkv", frames=[picture()] * 50, audio=sound, rate=RATE)
+    separate_file(tmp_path / "hiss.mkv", Shares(), tmp_path / "out", detector=Squares())
+    out = voices(tmp_path / "out")
+    assert np.abs(out["person1"][4_000:-4_000]).max() < 1e-3
+    assert np.abs(out["noise"][4_000:-4_000]).max() == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_mixture_and_a_video_for_each_talker(tmp_path: Path) -> None:
+    write_media(tmp_path / "a.mkv", frames=[picture(right=False)] * 40)
+    write_media(tmp_path / "b.mkv", frames=[picture()] * 30 + [picture(left=False)] * 45)
+    soundfile.write(tmp_path / "mix.wav", noise(3.0)[0], RATE, subtype="FLOAT")
+    method = Shares()
+    report = separate_mixture(
+        tmp_path / "mix.wav",
+        [tmp_path / "a.mkv", tmp_path / "b.mkv"],
+        method,
+        tmp_path / "out",
+        offscreen=1,
+        detector=Squares(),
+    )
+    out = voices(tmp_path / "out")
+    assert list(out) == ["noise", "offscreen", "person1", "person2"]
+    assert sum(out.values()) == pytest.approx(noise(3.0)[0], abs=1e-5)
+    assert method.asked[0].visual_mask is not None
+    assert method.asked[0].visual_mask[0].sum(1).tolist() == [40, 75]
+    assert any("shows 2 people" in note for note in report.notes)
+    assert not (tmp_path / "out" / "preview.mp4").exists()
+
+
+def test_one_unseen_talker_needs_no_face(tmp_path: Path) -> None:
+    film(tmp_path / "dark.mkv", [picture(False, False)] * 30)
+    with pytest.raises(UserError, match="--offscreen 1"):
+        separate_file(tmp_path / "dark.mkv", Shares(), tmp_path / "out", detector=Squares())
+    separate_file(tmp_path / "dark.mkv", Shares(), tmp_path / "out", detector=Squares(), offscreen=1)
+    assert list(voices(tmp_path / "out")) == ["noise", "offscreen"]
+
+
+def test_what_cannot_be_done_is_one_sentence(tmp_path: Path) -> None:
+    film(tmp_path / "talk.mkv", [picture()] * 30)
+    soundfile.write(tmp_path / "mix.wav", noise(1.0)[0], RATE)
+    write_media(tmp_path / "dark.mkv", frames=[picture(False, False)] * 30)
+    write_media(tmp_path / "silent.mkv", frames=[picture()] * 30)
+    run: dict[str, Callable[[], object]] = {
+        "nothing tells apart": lambda: separate_file(tmp_path / "talk.mkv", Shares(), tmp_path / "o", offscreen=2),
+        "give 1 or more": lambda: separate_file(tmp_path / "talk.mkv", Shares(), tmp_path / "o", stretch=0),
+        "has no picture": lambda: separate_file(tmp_path / "mix.wav", Shares(), tmp_path / "o"),
+        "has no sound": lambda: separate_file(tmp_path / "silent.mkv", Shares(), tmp_path / "o"),
+        "There is no file": lambda: separate_file(tmp_path / "absent.mp4", Shares(), tmp_path / "o"),
+        "No talker was given": lambda: separate_mixture(tmp_path / "mix.wav", [], Shares(), tmp_path / "o"),
+        "shows the talker": lambda: separate_mixture(
+            tmp_path / "mix.wav", [tmp_path / "dark.mkv"], Shares(), tmp_path / "o", detector=Squares()
+        ),
+        "cannot be made a folder": lambda: separate_file(
+            tmp_path / "talk.mkv", Shares(), tmp_path / "mix.wav", detector=Squares()
+        ),
+    }
+    for sentence, call in run.items():
+        with pytest.raises(UserError, match=sentence):
+            call()
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_earlier_run_is_replaced_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    film(tmp_path / "talk.mkv", [picture()] * 30)
+    separate_file(tmp_path / "talk.mkv", Shares(), out, detector=Squares())
+    (out / "person3.wav").write_text("mine")
+    soundfile.write(tmp_path / "mix.wav", noise(1.0)[0], RATE)
+    separate_mixture(tmp_path / "mix.wav", [], Shares(), out, offscreen=1)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "noise.wav", "offscreen.wav", "person3.wav", "report.html", "tracks.json",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="both input and output"):
+        separate_mixture(out / "noise.wav", [], Shares(), out, offscreen=1)
+    assert len(soundfile.read(out / "noise.wav")[0]) == RATE
+
+
+def test_channels_that_cancel_and_sound_beyond_full_scale_are_told(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "anti.wav", np.concatenate([noise(1.0), -noise(1.0)]).T, RATE, subtype="FLOAT")
+    report = separate_mixture(tmp_path / "anti.wav", [], Shares(), tmp_path / "a", offscreen=1)
+    assert "cancel each other" in report.notes[0]
+    soundfile.write(tmp_path / "hot.wav", 10 * noise(1.0)[0], RATE, subtype="FLOAT")
+    report = separate_mixture(tmp_path / "hot.wav", [], Shares(), tmp_path / "b", offscreen=1)
+    assert "exceeds full scale" in report.notes[0]
+    assert sum(voices(tmp_path / "b").values()) == pytest.approx(10 * noise(1.0)[0], abs=1e-4)
+
+
+def test_a_real_face_is_found_followed_and_cut_out(tmp_path: Path) -> None:
+    """The real detector on a photograph that moves, is gone for a while, and comes back."""
+    from skimage.data import astronaut
+
+    face = np.ascontiguousarray(astronaut()[:240, 96:336])
+
+    def frame(i: int) -> np.ndarray:
+        image = np.full((240, 400, 3), 40, np.uint8)
+        if not 40 <= i < 60:
+            image[:, i : i + 240] = face
+        return image
+
+    film(tmp_path / "talk.mkv", [frame(i) for i in range(90)])
+    method = Shares()
+    report = separate_file(tmp_path / "talk.mkv", method, tmp_path / "out", detector=DlibFaces())
+    assert [source.role for source in report.sources] == [SPEAKER, NOISE]
+    mask, mouths = method.asked[0].visual_mask, method.asked[0].visual
+    assert mask is not None
+    assert mouths is not None
+    assert mask[0, 0].nonzero().flatten().tolist() == [*range(40), *range(60, 90)]
+    # The photograph does not change, so neither does its mouth, wherever in the picture it is.
+    seen = mouths[0, 0][mask[0, 0]].float()
+    assert (seen - seen.mean(0)).abs().mean() < 6
+    assert seen.std((1, 2)).min() > 15

@@ -1,0 +1,108 @@
+"""The detectors, on a photograph that a package carries."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from avdiff.errors import UserError
+from avdiff.video.faces import DlibFaces, FaceDetector, MediaPipeFaces
+
+
+@pytest.fixture(scope="module")
+def detector() -> DlibFaces:
+    return DlibFaces()
+
+
+@pytest.fixture(scope="module")
+def photograph() -> np.ndarray:
+    from skimage.data import astronaut
+
+    return np.ascontiguousarray(astronaut()[:256, 64:384])
+
+
+def test_dlib_finds_the_one_face_and_its_points(detector: DlibFaces, photograph: np.ndarray) -> None:
+    (face,) = detector.detect(photograph)
+    right_eye, left_eye, mouth = (face.landmarks[s].mean(0) for s in (slice(36, 42), slice(42, 48), slice(48, 68)))
+    # Read off the photograph, in its crop's pixels.
+    assert right_eye == pytest.approx((139, 102), abs=4)
+    assert left_eye == pytest.approx((182, 104), abs=4)
+    assert mouth == pytest.approx((158, 145), abs=5)
+
+
+def test_points_do_not_depend_on_the_size_of_the_picture(detector: DlibFaces, photograph: np.ndarray) -> None:
+    (face,) = detector.detect(photograph)
+    small = cv2.resize(photograph, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    large = cv2.resize(photograph, None, fx=3, fy=3)
+    for picture, scale in ((small, 0.5), (large, 3.0)):
+        (other,) = detector.detect(picture)
+        inner = slice(27, 68)
+        assert np.abs(other.landmarks[inner] / scale - face.landmarks[inner]).mean() < 3
+
+
+def test_no_face_in_noise_or_a_blank(detector: DlibFaces) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    assert detector.detect(noise) == []
+    assert detector.detect(np.zeros((120, 160, 3), np.uint8)) == []
+
+
+def test_identity_survives_light_and_size(detector: DlibFaces, photograph: np.ndarray) -> None:
+    darker = cv2.resize((0.6 * photograph).astype(np.uint8), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    vectors = [detector.describe(p, detector.detect(p)[0]) for p in (photograph, darker)]
+    assert np.linalg.norm(vectors[0] - vectors[1]) < detector.same_person
+
+
+def test_a_detector_without_a_cheaper_way_aligns_by_detecting(photograph: np.ndarray) -> None:
+    from avdiff.video.faces import Face
+
+    class Two(FaceDetector):
+        def detect(self, frame: np.ndarray) -> list[Face]:
+            return [Face(np.array([x, 0.0, x + 10, 10.0]), np.full((68, 2), x)) for x in (0.0, 50.0)]
+
+    found = Two().align(photograph, np.array([48.0, 0, 58, 10]))
+    assert found is not None
+    assert found.box[0] == 50.0
+    assert Two().describe(photograph, found) is None
+
+
+def test_mediapipe_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"face_landmarker\.task"):
+        MediaPipeFaces(tmp_path / "absent.task")
+    model = tmp_path / "face_landmarker.task"
+    model.touch()
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(UserError, match="pip install mediapipe"):
+        MediaPipeFaces(model)
+
+
+def test_mediapipe_points_are_scaled_to_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the package: point i of its mesh is at (i / 1000, i / 2000) of the picture."""
+    mesh = [SimpleNamespace(x=i / 1000, y=i / 2000) for i in range(478)]
+    landmarker = SimpleNamespace(detect=lambda image: SimpleNamespace(face_landmarks=[mesh]))
+    vision = SimpleNamespace(
+        FaceLandmarkerOptions=SimpleNamespace,
+        RunningMode=SimpleNamespace(IMAGE="image"),
+        FaceLandmarker=SimpleNamespace(create_from_options=lambda options: landmarker),
+    )
+    package, tasks = ModuleType("mediapipe"), ModuleType("mediapipe.tasks.python")
+    package.Image, package.ImageFormat = SimpleNamespace, SimpleNamespace(SRGB=1)  # type: ignore[attr-defined]
+    tasks.vision, tasks.BaseOptions = vision, SimpleNamespace  # type: ignore[attr-defined]
+    for name, module in (
+        ("mediapipe", package),
+        ("mediapipe.tasks", ModuleType("x")),
+        ("mediapipe.tasks.python", tasks),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    model = tmp_path / "face_landmarker.task"
+    model.touch()
+
+    (face,) = MediaPipeFaces(model).detect(np.zeros((500, 1000, 3), np.uint8))
+    assert face.landmarks.shape == (68, 2)
+    assert face.landmarks[48] == pytest.approx((61, 15.25))  # the right corner of the mouth is point 61 of the mesh
+    assert face.landmarks[45] == pytest.approx((263, 65.75))
+    assert len(set(MediaPipeFaces.MESH)) == 68
