@@ -1,0 +1,69 @@
+"""Every composition of experiments/ that the Makefile and the README name is valid: no unknown or misspelt key."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+from lightning.pytorch.cli import LightningCLI
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "experiments"
+
+
+class ParseOnly(LightningCLI):
+    """Stops before anything is built."""
+
+    def instantiate_classes(self) -> None: ...
+    def _run_subcommand(self, subcommand: str) -> None: ...
+
+
+def parse(subcommand: str, *files: Path) -> LightningCLI:
+    arguments = [subcommand, *(part for file in files for part in ("--config", str(file)))]
+    return ParseOnly(
+        pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=arguments
+    )
+
+
+def files(pattern: str) -> list[Path]:
+    return sorted(EXPERIMENTS.glob(pattern))
+
+
+def trainings() -> list[tuple[Path, Path, Path]]:
+    """Training, data and cluster files that go together: noise in the one folder, talkers in the other."""
+    return [
+        (train, data, cluster)
+        for train in files("train/*.yaml")
+        for data in files("data/noise/*.yaml" if train.stem == "noise" else "data/speech/*.yaml")
+        for cluster in files("cluster/*.yaml")
+    ]
+
+
+def name(case: object) -> str:
+    return case.stem if isinstance(case, Path) else str(case)
+
+
+@pytest.mark.parametrize(("train", "data", "cluster"), trainings(), ids=name)
+def test_trainings(train: Path, data: Path, cluster: Path) -> None:
+    config = parse("fit", EXPERIMENTS / "base.yaml", train, data, cluster).config
+    assert config.fit.model.class_path.startswith("avdiff.lit.")
+
+
+@pytest.mark.parametrize(
+    ("method", "data"), list(product(files("methods/*.yaml"), files("benchmarks/*.yaml"))), ids=name
+)
+def test_methods(method: Path, data: Path) -> None:
+    config = parse("predict", EXPERIMENTS / "predict.yaml", method, data).config
+    assert config.predict.model.class_path == "avdiff.lit.separation.SeparationModule"
+    assert config.predict.return_predictions is False
+    assert config.predict.trainer.inference_mode is False
+
+
+def test_a_misspelt_key_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text((EXPERIMENTS / "methods/ssnaps.yaml").read_text().replace("sigma_max", "sigma_maxx"))
+    with pytest.raises(SystemExit):
+        parse("predict", EXPERIMENTS / "predict.yaml", wrong, EXPERIMENTS / "benchmarks/embedded.yaml")
+    assert "sigma_maxx" in capsys.readouterr().err
