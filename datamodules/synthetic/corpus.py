@@ -10,18 +10,18 @@ Clip i of a split is always the same clip: asking for more later makes only the 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
-import cv2
 import numpy as np
 
 from datamodules.synthetic.noises import NOISE_SPLITS, make_noise
+from datamodules.synthetic.process import Process
 from datamodules.synthetic.sentences import SPLITS
 from datamodules.synthetic.store import GrowingArray, locked
 from datamodules.synthetic.talkers import draw_spec, make_clip
@@ -99,8 +99,7 @@ def speech_corpus(
         split: "train", "val" or "test": no voice, face or sentence is in two of them.
         clips: how many.
         cache: folder; None for `cache_folder()`.
-        workers: processes; None for one a core. They are spawned: a script that calls this needs the usual
-            `if __name__ == "__main__"`.
+        workers: processes; None for one a core.
         progress: called with (clips there, clips wanted).
     """
     _check(split, SPLITS, clips)
@@ -168,18 +167,16 @@ def _fill(
     workers: int | None,
     progress: Progress | None,
 ) -> None:
+    if _whole(folder, shapes) >= clips:
+        return  # whoever is making more meanwhile need not be waited for
     with locked(folder):
+        have = _whole(folder, shapes)
         arrays = {name: GrowingArray(folder / f"{name}.npy", *shape) for name, shape in shapes.items()}
-        meta = folder / "meta.jsonl"
-        lines = meta.read_text().splitlines(keepends=True) if meta.exists() else []
-        # A killed run may have counted a batch in some files only.
-        have = min([*map(len, arrays.values()), sum(line.endswith("\n") for line in lines)])
-        if have >= clips:
-            return
-        meta.write_text("".join(lines[:have]))
         for array in arrays.values():
             array.resize(have)
-        made = _make(make, range(have, clips), workers or len(os.sched_getaffinity(0)))
+        meta = folder / "meta.jsonl"
+        meta.write_text("".join(_lines(meta)[:have]))
+        made = _make(make, range(have, clips), workers or os.cpu_count() or 1)
         for start in range(have, clips, _BATCH):
             batch = [next(made) for _ in range(min(_BATCH, clips - start))]
             for name, array in arrays.items():
@@ -190,15 +187,34 @@ def _fill(
                 progress(start + len(batch), clips)
 
 
-def _one_thread() -> None:
-    cv2.setNumThreads(1)  # the processes share the cores
+def _lines(file: Path) -> list[str]:
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [line for line in lines if line.endswith("\n")]
+
+
+def _whole(folder: Path, shapes: Shapes) -> int:
+    """Clips of which every file has its part: a killed run may have counted its last ones in some files only."""
+    files = [folder / f"{name}.npy" for name in shapes]
+    counts = [len(np.load(file, mmap_mode="r")) if file.exists() else 0 for file in files]
+    return min(*counts, len(_lines(folder / "meta.jsonl")))
 
 
 def _make(make: Callable[[int], Made], indices: range, workers: int) -> Iterator[Made]:
-    if min(workers, len(indices)) == 1:
+    workers = min(workers, len(indices))
+    if workers == 1:
         yield from map(make, indices)
         return
-    context = multiprocessing.get_context("spawn")  # whatever threads the caller runs
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        for start in range(0, len(indices), 4 * _BATCH):  # a few at a time: finished clips wait in memory
-            yield from pool.map(make, indices[start : start + 4 * _BATCH])
+    idle: SimpleQueue[Process] = SimpleQueue()
+    for _ in range(workers):
+        idle.put(Process("datamodules.synthetic.worker"))
+
+    def ask(index: int) -> Made:
+        process = idle.get()
+        try:
+            return process((make, index))
+        finally:
+            idle.put(process)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(indices), _BATCH):  # a batch at a time: finished clips wait in memory
+            yield from pool.map(ask, indices[start : start + _BATCH])

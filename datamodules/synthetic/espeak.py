@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pickle
-import subprocess
-import sys
-import threading
-import weakref
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+from datamodules.synthetic.process import Process, answer, serve
 
 RATE = 22050  # Hz, of espeak-ng
 ACCENTS = (
@@ -78,11 +75,7 @@ class Espeak:
     """A running espeak-ng: `say(request)` gives the same utterance for the same request, always."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
-        )
-        weakref.finalize(self, _stop, self._server)
+        self._process = Process(__name__)
 
     def say(self, request: Request) -> Utterance:
         """Speak.
@@ -90,30 +83,12 @@ class Espeak:
         Raises:
             ValueError: espeak-ng does not know the voice, or said nothing.
         """
-        assert self._server.stdin
-        assert self._server.stdout
-        with self._lock:
-            pickle.dump(request.__dict__, self._server.stdin)
-            self._server.stdin.flush()
-            answer = pickle.load(self._server.stdout)
-        if "error" in answer:
+        spoken = self._process(asdict(request))  # a dict: in the process the classes of this module have another name
+        if "error" in spoken:
             raise ValueError(
-                f"espeak-ng could not say {request.text!r} with the voice {request.voice!r}: {answer['error']}"
+                f"espeak-ng could not say {request.text!r} with the voice {request.voice!r}: {spoken['error']}"
             )
-        return Utterance(**answer)
-
-
-def _environment() -> dict[str, str]:
-    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    assert server.stdin
-    assert server.stdout
-    server.stdin.close()
-    server.stdout.close()
-    server.wait()
+        return Utterance(**spoken)
 
 
 # What follows runs in the process apart. ---------------------------------------------------------------------------
@@ -189,29 +164,15 @@ def _speak(library: ctypes.CDLL, request: Request) -> dict[str, Any]:
     }
 
 
-def _serve(requests: IO[bytes], answers: int) -> None:
-    library = _load()
-    while True:
-        try:
-            request = Request(**pickle.load(requests))
-        except EOFError:
-            return
-        child = os.fork()
-        if child == 0:
-            _write(answers, _speak(library, request))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if status:
-            _write(answers, {"error": f"its process ended with status {status}"})
-
-
-def _write(descriptor: int, answer: dict[str, Any]) -> None:
-    data = memoryview(pickle.dumps(answer))
-    while data:
-        data = data[os.write(descriptor, data) :]
+def _answer_in_a_fork(library: ctypes.CDLL, request: Any, file: BinaryIO) -> None:
+    child = os.fork()
+    if child == 0:
+        answer(_speak(library, Request(**request)), file)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        answer({"error": f"its process ended with status {status}"}, file)
 
 
 if __name__ == "__main__":
-    _answers = os.dup(1)
-    os.dup2(2, 1)  # should the library print, it must not print into the answers
-    _serve(sys.stdin.buffer, _answers)
+    serve(partial(_answer_in_a_fork, _load()))
