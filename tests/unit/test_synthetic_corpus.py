@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.synthetic.corpus import noise_corpus, speech_corpus
+from datamodules.synthetic.corpus import VERSION, noise_corpus, speech_corpus
 from datamodules.synthetic.noises import HELD_OUT, KINDS, make_noise
 from datamodules.synthetic.seeds import stream
 from datamodules.synthetic.sentences import split_of
@@ -160,3 +160,14 @@ def test_an_array_grows_and_uncounted_rows_do_not_exist(tmp_path: Path) -> None:
 
 def test_streams_are_named() -> None:
     assert stream("a", 1).random() == stream("a", 1).random() != stream("a", 2).random()
+
+
+def test_the_generators_have_not_changed_without_a_new_version() -> None:
+    assert VERSION == "1", "the clips of the new version: write their figures here"
+    clip, noise = make_clip(draw_spec("000000", "val")), make_noise("val", 3)
+    said = "their wide brother quietly found her cheerful coin in the end there was our clock"
+    assert clip.transcript == said
+    assert np.abs(clip.audio).mean() == pytest.approx(0.030626, rel=1e-3)
+    assert clip.mouth.mean() == pytest.approx(112.239, rel=1e-3)
+    assert clip.phonemes.sum(dtype=int) == 2377
+    assert np.abs(noise.audio).mean() == pytest.approx(0.018628, rel=1e-3)
