@@ -75,6 +75,20 @@ def _parser() -> _Parser:
     sub.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for report, metrics.csv and WAVs")
     sampling(sub)
 
+    sub = command(
+        "benchmark",
+        "score a method on the embedded benchmark; goes on where it stopped",
+        "Leaves METHOD.csv (condition, clip, source, metric, mixture, estimate) and a summary.",
+    )
+    sub.add_argument("--method", default="ssnaps", help="name of a file in experiments/methods, or a YAML file")
+    sub.add_argument("--clips", type=int, default=50, help="mixtures a condition; the first 5 of 50 are those of 5")
+    sub.add_argument("--condition", action="append", default=[], help="one list only (repeat for several); default all")
+    sub.add_argument("--split", choices=("test", "val"), default="test", help="val is for every choice that is made")
+    sub.add_argument("--output", type=Path, help="folder (default: results/embedded, or results/embedded_val)")
+    sub.add_argument("--devices", type=int, default=1, help="processes")
+    sub.add_argument("--batch", type=int, default=1, help="mixtures at a time; changes the speed, not the results")
+    sub.add_argument("--seed", type=int, default=0, help="of the sampling noise")
+
     command("models", "list every network preset with its parameters and the operations of one 4 s forward")
 
     sub = command("prepare", "turn real recordings into clips that `avdiff fit` trains on (--data.real+=OUTPUT)")

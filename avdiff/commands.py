@@ -129,8 +129,9 @@ def demo(output: Path, method: str, seed: int) -> None:
         Case(item.condition, titles[item.condition], collate([item]), item.sources)
         for item in (items[i] for i in range(len(items.entries())))
     ]
+    separator = load_method(method)
     with _bars() as bars:
-        results = run_demo(cases, load_method(method), output, seed, _watcher(bars))
+        results = run_demo(cases, separator, output, seed, _watcher(bars))
     console = Console()
     for case, separation, scores in results:
         table = Table("source", "metric", "mixture", "estimate", title=case.title, title_justify="left", box=None)
@@ -139,6 +140,46 @@ def demo(output: Path, method: str, seed: int) -> None:
         console.print(table)
         console.print(f"{separation.info['seconds']:.1f} s, {separation.info['evaluations']} evaluations a source\n")
     console.print(f"Open {output / 'report.html'}; the figures are in {output / 'metrics.csv'}.")
+
+
+def benchmark(
+    method: str,
+    clips: int,
+    condition: Sequence[str],
+    split: str,
+    output: Path | None,
+    devices: int,
+    batch: int,
+    seed: int,
+) -> None:
+    """The embedded benchmark for one method; goes on where it stopped."""
+    from avdiff.benchmark import run_benchmark
+    from avdiff.lit.callbacks import SeparationProgress
+    from avdiff.methods import load_method, method_file
+    from datamodules.mixtures import Mixtures
+    from datamodules.synthetic.benchmark import EmbeddedBenchmark
+
+    folder = output or Path("results", "embedded" if split == "test" else f"embedded_{split}")
+    file = method_file(method)
+    separator = load_method(method)
+    try:
+        mixtures = EmbeddedBenchmark(split, condition or None, clips)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    results = run_benchmark(
+        file.stem,
+        separator,
+        Mixtures(mixtures, batch),
+        mixtures,
+        folder,
+        settings=file.read_text(encoding="utf-8"),
+        seed=seed,
+        devices=devices,
+        callbacks=[SeparationProgress()],
+    )
+    if results is not None:
+        Console().print(results.summary.read_text(encoding="utf-8"), markup=False, highlight=False)
+        Console().print(f"{results.csv} has every figure.")
 
 
 def prepare(kind: str, folder: Path, output: Path, exclude: Sequence[str]) -> None:

@@ -19,6 +19,19 @@ def method_files() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
+def method_file(method: str) -> Path:
+    """The YAML file of a method, given by its name or as a path.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    files = method_files()
+    file = files.get(method, Path(method))
+    if not file.is_file():
+        raise UserError(f"there is no method {method!r}; the methods are {', '.join(files)}, or give a YAML file")
+    return file
+
+
 def load_method(method: str) -> Separator:
     """Build the separator of a method.
 
@@ -28,10 +41,7 @@ def load_method(method: str) -> Separator:
     Raises:
         UserError: there is no such method, or its file does not describe a separator.
     """
-    files = method_files()
-    file = files.get(method, Path(method))
-    if not file.is_file():
-        raise UserError(f"there is no method {method!r}; the methods are {', '.join(files)}, or give a YAML file")
+    file = method_file(method)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=SeparationModule)
     try:

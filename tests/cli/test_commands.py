@@ -1,0 +1,79 @@
+"""What people type, and what they are told when it is wrong."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from avdiff.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["avdiff", *arguments])
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch) == 0
+    text = capsys.readouterr().out
+    for command in (
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "separate",
+        "demo",
+        "benchmark",
+        "models",
+        "prepare",
+        "export",
+    ):
+        assert re.search(rf"^    {command}( |$)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["separat"], "invalid choice: 'separat'"),
+        (["separate", "talk.mp4", "--colour", "red"], "unrecognized arguments: --colour red"),
+        (["separate"], "give either one video"),
+        (["separate", "nowhere.mp4"], "there is no file nowhere.mp4"),
+        (["separate", "nowhere.mp4", "--face", "a.mp4"], "--face goes with --mixture"),
+        (["demo", "--method", "magic"], "there is no method 'magic'; the methods are"),
+        (["export", "nowhere.ckpt", "small_noise", "out"], "checkpoint nowhere.ckpt does not exist"),
+        (["prepare", "noise", "nowhere", "out"], "nowhere is not a folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("avdiff: ")
+    assert output.err.count("\n") == 1
+    assert sentence in output.err
+
+
+def test_a_gpu_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    recording = tmp_path / "talk.mp4"
+    recording.touch()
+    assert run(monkeypatch, "separate", str(recording), "--device", "cuda") == 2
+    assert "no CUDA GPU" in capsys.readouterr().err
+
+
+def test_models_are_listed_with_their_true_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "models") == 0
+    assert "27,736,590" in capsys.readouterr().out
