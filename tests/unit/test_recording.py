@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from avdiff.separators.base import Separator
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Observation, Separation
 from avdiff.video.decode import VideoFrames, read_track
 from avdiff.video.faces import DlibFaces, Face, FaceDetector
+from avdiff.video.mux import write_video
+from datamodules.synthetic.heads import render_talking_head
+from datamodules.synthetic.talkers import CONTINUOUS, draw_spec, make_clip
 from tests.media import write_media
 
 RATE = 44_100
@@ -248,15 +252,54 @@ def test_a_real_face_is_found_followed_and_cut_out(tmp_path: Path) -> None:
             image[:, i : i + 240] = face
         return image
 
-    film(tmp_path / "talk.mkv", [frame(i) for i in range(90)])
+    film(tmp_path / "talk.mkv", [frame(i) for i in range(80)])
     method = Shares()
     report = separate_file(tmp_path / "talk.mkv", method, tmp_path / "out", detector=DlibFaces())
     assert [source.role for source in report.sources] == [SPEAKER, NOISE]
     mask, mouths = method.asked[0].visual_mask, method.asked[0].visual
     assert mask is not None
     assert mouths is not None
-    assert mask[0, 0].nonzero().flatten().tolist() == [*range(40), *range(60, 90)]
+    assert mask[0, 0].nonzero().flatten().tolist() == [*range(40), *range(60, 80)]
     # The photograph does not change, so neither does its mouth, wherever in the picture it is.
     seen = mouths[0, 0][mask[0, 0]].float()
     assert (seen - seen.mean(0)).abs().mean() < 6
     assert seen.std((1, 2)).min() > 15
+
+
+def side_by_side(films: Sequence[Sequence[np.ndarray]], path: Path) -> None:
+    """Two talkers in one mp4, as a camera would have it."""
+    frames = [np.hstack(pair) for pair in zip(*films, strict=True)]
+    write_video(path, frames, audio=noise(len(frames) / 25)[0], rate=RATE)
+
+
+def test_two_rendered_talkers_go_through_a_real_file(tmp_path: Path) -> None:
+    """Detector, tracker and cropper bring each talker's lips, and not the other's, to the method."""
+    clips = [make_clip(replace(draw_spec(name, "test", kind=CONTINUOUS), frames=50)) for name in ("left", "right")]
+    side_by_side([render_talking_head(clip) for clip in clips], tmp_path / "two.mp4")
+    method = Shares()
+    separate_file(tmp_path / "two.mp4", method, tmp_path / "out", detector=DlibFaces())
+    (asked,) = method.asked
+    assert asked.layout == (SPEAKER, SPEAKER, NOISE)
+    assert asked.visual is not None
+    assert asked.visual_mask is not None
+    assert asked.visual_mask[0, :, :50].all()
+    mouths = asked.visual[0, :, :50].float().numpy()
+
+    def follows(person: int, clip: int) -> float:
+        """How well a strip between the lips darkens with the opening of a clip's mouth."""
+        strips = [mouths[person, :, y : y + 8, 40:56].mean((1, 2)) for y in range(36, 64, 2)]
+        return max(abs(np.corrcoef(strip, clips[clip].track[:50, 0])[0, 1]) for strip in strips)
+
+    assert min(follows(0, 0), follows(1, 1)) > 0.8
+    assert max(follows(0, 1), follows(1, 0)) < 0.5
+
+
+def test_two_real_talkers_side_by_side(real_data: Path, tmp_path: Path) -> None:
+    clips = [real_data / "grid/s1/bbaf2n.mp4", real_data / "grid/others/grid_F_lbbc2a/lbbc2a.mpg"]
+    side_by_side([list(VideoFrames(clip)) for clip in clips], tmp_path / "two.mp4")
+    report = separate_file(tmp_path / "two.mp4", Shares(), tmp_path / "out", detector=DlibFaces())
+    assert [source.role for source in report.sources] == [SPEAKER, SPEAKER, NOISE]
+    assert [source.seen for source in report.sources[:2]] == [((0.0, 3.0),)] * 2
+    boxes = [source["boxes"] for source in json.loads((tmp_path / "out/tracks.json").read_text())["sources"][:2]]
+    assert max(box[3] for box in boxes[0]) < 360 < min(box[1] for box in boxes[1])
+    assert not report.notes
