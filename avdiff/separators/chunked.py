@@ -128,7 +128,12 @@ class Chunked(Separator):
             clips.append(torch.cat([piece.sources for piece in pieces], dim=-1))
             infos.append([piece.info for piece in pieces])
         sources = torch.stack(clips).to(observation.mixture.device)
-        return Separation(observation.key, observation.layout, sources, {"stretches": infos})
+        info = {
+            "evaluations": max(sum(stretch.get("evaluations", 0) for stretch in clip) for clip in infos),
+            "seconds": sum(stretch.get("seconds", 0.0) for clip in infos for stretch in clip),
+            "stretches": infos,
+        }
+        return Separation(observation.key, observation.layout, sources, info)
 
 
 def _only(observation: Observation, sources: list[int]) -> Observation:

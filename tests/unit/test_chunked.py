@@ -68,6 +68,8 @@ def test_stretches_join_without_a_seam_and_pictures_stay_with_their_sound() -> N
         assert int(asked.visual[0, 0, 0, 0, 0]) == start // 640
         assert asked.visual.shape[2] == -(-(stop - start) // 640)
     assert len({noise.key for noise in inner.noise}) == 4
+    assert result.info["evaluations"] == 4 * 7
+    assert [stretch["start"] for stretch in result.info["stretches"][0]] == [start for start, _ in plan]
     assert all(
         noise.seed == 3 and noise.key == asked.key for noise, asked in zip(inner.noise, inner.asked, strict=True)
     )
