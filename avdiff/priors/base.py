@@ -44,6 +44,8 @@ class DiffusionPrior(nn.Module, ABC):
 class ConditionalDiffusionPrior(DiffusionPrior):
     """p(x | v): a diffusion prior that also takes video, and can do without it (a learned null feature)."""
 
+    conditional: bool = True
+
     @abstractmethod
     def embed(self, visual: Tensor, mask: Tensor | None = None) -> Tensor:
         """Video to conditioning, once a separation.
