@@ -1,0 +1,47 @@
+"""The conditional with a variance a bin."""
+
+import pytest
+import torch
+
+from avdiff.likelihood.mixing import SpectralLikelihood
+from avdiff.rng import ClipNoise
+from avdiff.samplers.conditional import Inner, NoiseStream
+from avdiff.samplers.local import LocalGaussian
+from avdiff.types import NOISE, OFFSCREEN, Observation
+
+SAMPLES = 32_000
+
+
+def draw(x0_hat: torch.Tensor, mixture: torch.Tensor, sigma: float, sampler: LocalGaussian) -> torch.Tensor:
+    observation = Observation(("a",), mixture, None, None, (OFFSCREEN, NOISE))
+    likelihood = SpectralLikelihood(beta=1e-3, exponent=1.0).bind(observation)
+    noise = NoiseStream(ClipNoise(0, ("a",)), (1, 2, SAMPLES), x0_hat)
+    return sampler.draw(x0_hat, likelihood, Inner(sigma, sigma, 0.5), noise)
+
+
+def test_white_gaussian_sources_get_the_posterior_width() -> None:
+    """x0_hat of N(0, s²) at noise sigma has variance s⁴/(s²+sigma²); the draw's spread must be s sigma/sqrt(s²+sigma²)."""
+    s, sigma = 0.05, 0.08
+    generator = torch.Generator().manual_seed(0)
+    x0_hat = s**2 / (s**2 + sigma**2) ** 0.5 * torch.randn(1, 2, SAMPLES, generator=generator)
+    sampler = LocalGaussian(bins=31, frames=31)
+    x = draw(x0_hat, x0_hat.sum(1), sigma, sampler)
+    difference = (x - x0_hat)[0, 0] - (x - x0_hat)[0, 1]  # the direction that the mixture does not fix
+    expected = s * sigma / (s**2 + sigma**2) ** 0.5
+    assert (difference.std() / 2**0.5).item() == pytest.approx(expected, rel=0.02)
+
+
+def test_the_parts_add_up_to_the_mixture() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x0_hat, mixture = torch.randn(1, 2, SAMPLES, generator=generator), torch.randn(1, SAMPLES, generator=generator)
+    x = draw(x0_hat, mixture, 0.5, LocalGaussian())
+    assert (x.sum(1) - mixture).abs().max() < 1e-3
+
+
+def test_the_unexplained_goes_where_a_source_has_energy() -> None:
+    time = torch.arange(SAMPLES) / 16_000
+    low, high = torch.sin(2 * torch.pi * 500 * time), torch.sin(2 * torch.pi * 3000 * time)
+    x0_hat = torch.stack([0.05 * low, 0.05 * high])[None]
+    x = draw(x0_hat, (0.1 * low + 0.1 * high)[None], 0.01, LocalGaussian(temperature=0.0))
+    assert torch.corrcoef(torch.stack([x[0, 0], low]))[0, 1] > 0.999
+    assert torch.corrcoef(torch.stack([x[0, 1], high]))[0, 1] > 0.999

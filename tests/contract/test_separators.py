@@ -1,0 +1,115 @@
+"""What every method must satisfy. A new method adds one line to METHODS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from avdiff.likelihood.mixing import SpectralLikelihood
+from avdiff.likelihood.separation_loss import SeparationLoss
+from avdiff.priors.joint import JointPrior
+from avdiff.priors.presets import tiny_noise, tiny_speech
+from avdiff.rng import ClipNoise
+from avdiff.samplers.base import PosteriorSampler
+from avdiff.samplers.conditional import ConditionalSampler
+from avdiff.samplers.daps import DAPS
+from avdiff.samplers.gaussian import ExactConditional, TruncatedChain
+from avdiff.samplers.langevin import Langevin
+from avdiff.samplers.ode import Euler, Heun
+from avdiff.samplers.schedule import PolySchedule
+from avdiff.samplers.width import PosteriorWidth
+from avdiff.separators.base import Separator
+from avdiff.separators.chunked import Chunked
+from avdiff.separators.posterior import PosteriorSeparator, Recipe
+from avdiff.types import Observation
+
+SAMPLES = 640 * 8
+LAYOUTS = [("speaker", "noise"), ("speaker", "speaker", "noise"), ("speaker", "offscreen", "noise")]
+
+
+def _joint() -> JointPrior:
+    """Random weights that do something: a new network is near zero."""
+    torch.manual_seed(0)
+    priors = {"speaker": tiny_speech(), "noise": tiny_noise()}
+    for prior in priors.values():
+        for name, value in prior.network.named_parameters():
+            if name.endswith("weight") and value.ndim == 4:
+                torch.nn.init.normal_(value, std=0.05)
+        prior.eval().requires_grad_(False)
+    return JointPrior(priors, guidance=0.5)
+
+
+def _posterior(sampler: PosteriorSampler, exponent: float) -> PosteriorSeparator:
+    likelihood = SpectralLikelihood(beta=0.5, exponent=exponent, separation=SeparationLoss())
+    return PosteriorSeparator(_joint(), {1: Recipe(likelihood, sampler)})
+
+
+def _daps(conditional: ConditionalSampler, **more: object) -> DAPS:
+    return DAPS(PolySchedule(steps=3, sigma_max=0.5, sigma_min=0.01), conditional, **more)
+
+
+METHODS: dict[str, Callable[[], Separator]] = {
+    "ssnaps": lambda: _posterior(_daps(Langevin(steps=3, eta=5e-4)), 2 / 3),
+    "ssnaps_heun": lambda: _posterior(_daps(Langevin(steps=3, eta=5e-4), ode=Heun(2)), 2 / 3),
+    "ssnaps_closed": lambda: _posterior(_daps(TruncatedChain(steps=50, eta=5e-4)), 1.0),
+    "ssnaps_fast": lambda: _posterior(_daps(ExactConditional(), ode=Euler(1), width=PosteriorWidth()), 1.0),
+    "chunked": lambda: Chunked(_posterior(_daps(ExactConditional()), 1.0), seconds=30),
+}
+
+
+@pytest.fixture(params=METHODS.values(), ids=METHODS.keys(), scope="module")
+def separator(request: pytest.FixtureRequest) -> Separator:
+    return request.param()
+
+
+def observation(layout: tuple[str, ...], scale: float = 1.0) -> Observation:
+    generator = torch.Generator().manual_seed(1)
+    visible = layout.count("speaker")
+    return Observation(
+        ("clip/a", "clip/b"),
+        scale * 0.1 * torch.randn(2, SAMPLES, generator=generator),
+        torch.randint(0, 256, (2, visible, 8, 96, 96), dtype=torch.uint8, generator=generator),
+        None,
+        layout,
+    )
+
+
+def separate(separator: Separator, seen: Observation, seed: int = 0) -> torch.Tensor:
+    return separator.separate(seen, rng=ClipNoise(seed, seen.key)).sources
+
+
+def agreement_db(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(10 * torch.log10(a.square().sum() / (a - b).square().sum().clamp_min(1e-20)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: "+".join(layout))
+def test_every_source_of_the_layout_comes_back(separator: Separator, layout: tuple[str, ...]) -> None:
+    result = separator.separate(seen := observation(layout), rng=ClipNoise(0, seen.key))
+    assert result.key == seen.key
+    assert result.layout == layout
+    assert result.sources.shape == (2, len(layout), SAMPLES)
+    assert result.sources.dtype == torch.float32
+    assert result.sources.isfinite().all()
+
+
+def test_a_clip_does_not_depend_on_its_batch(separator: Separator) -> None:
+    both = observation(LAYOUTS[1])
+    whole = separate(separator, both)
+    for row in (0, 1):
+        assert agreement_db(whole[row], separate(separator, both.select([row]))[0]) > 40
+
+
+def test_a_clip_does_depend_on_the_seed(separator: Separator) -> None:
+    seen = observation(LAYOUTS[0])
+    assert agreement_db(separate(separator, seen), separate(separator, seen, seed=1)) < 40
+
+
+def test_the_result_scales_with_the_mixture(separator: Separator) -> None:
+    quiet, loud = observation(LAYOUTS[2]), observation(LAYOUTS[2], scale=30.0)
+    assert agreement_db(30 * separate(separator, quiet), separate(separator, loud)) > 40
+
+
+def test_silence_gives_silence(separator: Separator) -> None:
+    assert separate(separator, observation(LAYOUTS[1], scale=0.0)).abs().max() == 0
