@@ -22,7 +22,7 @@ def paper_noise() -> EDMPrior:
 
 
 def paper_speech() -> EDMPrior:
-    """`paper_noise` with six transformer layers over BRAVEn Large features and FiLM in every block (the paper: 129.5 M)."""
+    """`paper_noise` with six transformer layers over BRAVEn Large features and FiLM: 127.4 M (the paper: 129.5 M)."""
     return EDMPrior(
         NCSNpp(blocks=2, cond_dim=1024), encoder=CachedFeatures(1024), adapter=TransformerAdapter(1024, layers=6)
     )
