@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 import torchaudio
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -94,7 +95,7 @@ class LipReader(pl.LightningModule):
             state = {f"encoder.{name}": tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
             save_file(state, self.out)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.05

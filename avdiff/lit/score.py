@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -213,7 +214,7 @@ class ScoreModel(pl.LightningModule):
         density = self.trainer.strategy.reduce(density / density.mean(), reduce_op="mean")
         self.prior.spectrum.copy_(density.clamp_min(1e-4).sqrt())
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.9, 0.999))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
