@@ -89,6 +89,16 @@ def _parser() -> _Parser:
     sub.add_argument("--batch", type=int, default=1, help="mixtures at a time; changes the speed, not the results")
     sub.add_argument("--seed", type=int, default=0, help="of the sampling noise")
 
+    sub = command(
+        "recordings",
+        "separate real mixtures whose parts are known, as files, and score them",
+        "Each is separated as one side-by-side video, and as a WAV with one video a talker.",
+    )
+    sub.add_argument("data", type=Path, help="folder with grid/s1, grid/others and esc10")
+    sub.add_argument("--clips", type=int, default=6, help="mixtures of two talkers, and as many of one")
+    sub.add_argument("--output", type=Path, default=Path("results/recordings"), help="folder for all that is made")
+    sampling(sub)
+
     command("models", "list every network preset with its parameters and the operations of one 4 s forward")
 
     sub = command("prepare", "turn real recordings into clips that `avdiff fit` trains on (--data.real+=OUTPUT)")

@@ -182,6 +182,65 @@ def benchmark(
         Console().print(f"{results.csv} has every figure.")
 
 
+def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> None:
+    """Real mixtures as files through `separate`, scored against their parts."""
+    import csv
+
+    import soundfile
+
+    from avdiff.audio.io import read_audio, resample
+    from avdiff.benchmark import METRICS, Row, summarise
+    from avdiff.methods import load_method
+    from avdiff.metrics.evaluate import score
+    from avdiff.recording import separate_file, separate_mixture
+    from avdiff.types import SAMPLE_RATE
+    from datamodules.recordings import RATE, recorded_mixtures
+
+    separator = load_method(method)
+    rows: list[Row] = []
+    with _bars() as bars:
+        watch = _watcher(bars)
+        for index, case in enumerate(recorded_mixtures(data, output / "input", clips)):
+            watch("mixtures", index / (2 * clips))
+            of_video = separate_file(case.video, separator, output / f"{case.key}_video", seed=seed)
+            of_faces = separate_mixture(case.mixture, case.faces, separator, output / f"{case.key}_faces", seed=seed)
+            references = resample(case.sources, RATE, SAMPLE_RATE)
+            for form, heard, report in (("video", case.video, of_video), ("faces", case.mixture, of_faces)):
+                name = f"real{len(case.faces)}_{form}"
+                if len(report.sources) != len(case.layout):
+                    found = len(report.sources) - 1
+                    Console().print(f"{case.key}: {found} faces were found instead of {len(case.faces)}; not scored")
+                    continue
+                samples, rate = read_audio(heard)
+                mixture = _fit(resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE), references.shape[1])
+                estimates = torch.stack(
+                    [
+                        _fit(resample(torch.from_numpy(found), rate, SAMPLE_RATE), references.shape[1])
+                        for found, rate in (soundfile.read(source.path, dtype="float32") for source in report.sources)
+                    ]
+                )
+                scores = score(estimates, references, mixture, case.layout, SAMPLE_RATE, METRICS)
+                rows += [Row(name, case.key, s.source, s.metric, s.mixture, s.estimate) for s in scores]
+        watch("mixtures", 1.0)
+    with (output / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("case", "clip", "source", "metric", "mixture", "estimate"))
+        table.writerows(
+            (r.condition, r.clip, r.source, r.metric, f"{r.mixture:.4f}", f"{r.estimate:.4f}") for r in rows
+        )
+    shown = Table("case", "role", "metric", "sources", "mixture", "estimate", "improvement", box=None)
+    for m in summarise(rows):
+        figures = (f"{m.mixture:.2f}", f"{m.estimate:.2f}", f"{m.improvement:+.2f}")
+        shown.add_row(m.condition, m.role, m.metric, str(m.sources), *figures)
+    Console().print(shown)
+    Console().print(f"{output / 'metrics.csv'} has every figure; every folder beside it has a report.html.")
+
+
+def _fit(x: torch.Tensor, length: int) -> torch.Tensor:
+    """Cut or pad with zeros at the end: codecs add a few samples."""
+    return torch.nn.functional.pad(x, (0, max(0, length - len(x))))[:length]
+
+
 def prepare(kind: str, folder: Path, output: Path, exclude: Sequence[str]) -> None:
     """Real recordings as clip folders; every twentieth file goes to validation."""
     from avdiff.video.faces import DlibFaces
