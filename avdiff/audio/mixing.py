@@ -8,7 +8,8 @@ from torch import Tensor
 
 def power(x: Tensor) -> Tensor:
     """Mean square over the last axis: (..., T) -> (...)."""
-    return x.square().mean(-1)
+    # Summed in double precision: else the last bit, and with it a benchmark, would depend on the number of threads.
+    return x.double().square().mean(-1).to(x.dtype)
 
 
 def ratio_db(target: Tensor, interference: Tensor) -> Tensor:

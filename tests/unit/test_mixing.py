@@ -26,6 +26,18 @@ def test_scaling_reaches_each_ratio_and_leaves_the_target_alone() -> None:
     torch.testing.assert_close(scaled / scaled[:, :1], interference / interference[:, :1], rtol=1e-4, atol=1e-4)
 
 
+def test_a_level_does_not_depend_on_the_number_of_threads() -> None:
+    x = torch.randn(64, 64000, generator=torch.Generator().manual_seed(1))
+    threads, levels = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            levels.append([power(row) for row in x])
+    finally:
+        torch.set_num_threads(threads)
+    assert levels[0] == levels[1]
+
+
 @pytest.mark.parametrize("silent", [0, 1])
 def test_a_silent_signal_has_no_level(silent: int) -> None:
     pair = [torch.ones(4), torch.ones(4)]
