@@ -148,6 +148,8 @@ class NCSNpp(nn.Module):
         compression: exponent on the input's magnitudes, |X|^a e^{j angle}. Ours; 1 is the published form.
         scale: spectrogram amplitude of a unit-variance signal. Inputs are divided by it and outputs multiplied. 1 is the
             published form (9.8 at hop 160 and Hann 510).
+        mask: also predict a gain for every bin of the input and add the product. A denoiser is mostly a filter, and few
+            channels cannot multiply. Ours.
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class NCSNpp(nn.Module):
         frequency_embedding: bool = False,
         compression: float = 1.0,
         scale: float = 1.0,
+        mask: bool = False,
     ) -> None:
         super().__init__()
         if cond_planes and not cond_dim:
@@ -178,6 +181,8 @@ class NCSNpp(nn.Module):
         widths = [channels * m for m in multipliers]
         heights = [bins // patch[0] // 2**level for level in range(self.levels)]
         folded = 2 * patch[0] * patch[1]
+        wanted = folded + (folded // 2 if mask else 0)
+        self.mask = mask
         noise_dim = 4 * channels
 
         def block(inputs: int, outputs: int, resample: str | None = None) -> ResBlock:
@@ -220,10 +225,10 @@ class NCSNpp(nn.Module):
                 self.decoder_attention.append(attend(level))
                 width = widths[level]
             self.head_norm.append(group_norm(width))
-            self.head.append(conv(width, folded, 3, gain=NEAR_ZERO))
+            self.head.append(conv(width, wanted, 3, gain=NEAR_ZERO))
             if level:
                 self.grow.append(block(width, width, "up"))
-        self.output = conv(folded, folded, 1)
+        self.output = conv(wanted, wanted, 1)
 
     def _fold(self, x: Tensor) -> Tensor:
         """(N, 2, bins, frames) -> (N, 2 * patch, bins / patch, frames / patch)."""
@@ -235,9 +240,10 @@ class NCSNpp(nn.Module):
         return x.view(n, c, h // p, p, w // q, q).permute(0, 1, 3, 5, 2, 4).reshape(n, c * p * q, h // p, w // q)
 
     def _unfold(self, x: Tensor) -> Tensor:
+        """Undo the folding of any number of planes: (N, planes * patch, h, w) -> (N, planes, bins, frames)."""
         p, q = self.patch
         n, _, h, w = x.shape
-        return x.view(n, 2, p, q, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, 2, h * p, w * q)
+        return x.view(n, -1, p, q, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, -1, h * p, w * q)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
         """The raw network F.
@@ -288,7 +294,10 @@ class NCSNpp(nn.Module):
             if step < self.levels - 1:
                 h = self.grow[step](h, noise, cond)
         assert pyramid_out is not None
-        return self._unfold(self.output(pyramid_out)) * self.scale
+        planes = self._unfold(self.output(pyramid_out))
+        if self.mask:
+            return planes[:, :2] * self.scale + planes[:, 2:] * x
+        return planes * self.scale
 
     def _embed_frequency(self, h: Tensor, level: int) -> Tensor:
         # the first map of a level still has the width of the level above

@@ -38,6 +38,7 @@ def _small(cond_dim: int | None = None, cond_planes: int = 0) -> NCSNpp:
         frequency_embedding=True,
         compression=0.5,
         scale=STFT_SCALE,
+        mask=True,
     )
 
 
