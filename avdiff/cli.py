@@ -114,42 +114,55 @@ def _parser() -> _Parser:
     return parser
 
 
-def _lightning() -> None:
-    """Hand over to LightningCLI, which reads sys.argv: on several devices each process runs the same command."""
+def _lightning(arguments: Sequence[str] | None) -> None:
+    """Hand over to LightningCLI. On several devices each process runs the same command line."""
     import lightning.pytorch as pl
     from lightning.pytorch.cli import LightningCLI
 
+    class CLI(LightningCLI):
+        def instantiate_classes(self) -> None:
+            try:
+                super().instantiate_classes()
+            except ValueError as error:  # values that do not go together, in one sentence
+                raise UserError(str(error)) from error
+
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is deprecated, use `isinstance")
-    LightningCLI(
+    CLI(
         pl.LightningModule,
         pl.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"prog": "avdiff"},
+        args=None if arguments is None else list(arguments),
     )
 
 
-def _run(arguments: Sequence[str]) -> None:
+def _run(given: Sequence[str] | None) -> None:
+    arguments = sys.argv[1:] if given is None else given
     if arguments and arguments[0] in LIGHTNING:
-        _lightning()
+        _lightning(given)
         return
     parser = _parser()
     if not arguments:
         parser.print_help()
         return
-    given = vars(parser.parse_args(arguments))
-    name = given.pop("command")
+    options = vars(parser.parse_args(arguments))
+    name = options.pop("command")
     from avdiff import commands
 
-    getattr(commands, name)(**given)
+    getattr(commands, name)(**options)
 
 
-def main() -> None:
-    """Run one command. A user's mistake is one sentence on stderr and exit code 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. A user's mistake is one sentence on stderr and exit code 2.
+
+    Args:
+        arguments: the command and its options; None for those of this process.
+    """
     try:
-        _run(sys.argv[1:])
+        _run(arguments)
     except UserError as error:
         print(f"avdiff: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -53,7 +53,7 @@ def _daps(conditional: ConditionalSampler, **more: object) -> DAPS:
 METHODS: dict[str, Callable[[], Separator]] = {
     "ssnaps": lambda: _posterior(_daps(Langevin(steps=3, eta=5e-4)), 2 / 3),
     "ssnaps_heun": lambda: _posterior(_daps(Langevin(steps=3, eta=5e-4), ode=Heun(2)), 2 / 3),
-    "ssnaps_closed": lambda: _posterior(_daps(TruncatedChain(steps=50, eta=5e-4)), 1.0),
+    "ssnaps_closed": lambda: _posterior(_daps(TruncatedChain(steps=50, eta=5e-4, step_cap=1.0)), 1.0),
     "ssnaps_fast": lambda: _posterior(_daps(ExactConditional(), ode=Euler(1), width=PosteriorWidth()), 1.0),
     "chunked": lambda: Chunked(_posterior(_daps(ExactConditional()), 1.0), seconds=30),
 }
