@@ -61,8 +61,10 @@ def save_prior(folder: Path, preset: str, state: dict[str, torch.Tensor]) -> Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"preset": preset}))
-    half = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in state.items()}
+    # Vectors stay in single precision: they are few, and rounding the Fourier frequencies would turn phases.
+    half = {n: t.detach().to(torch.float16 if t.ndim > 1 else torch.float32).contiguous() for n, t in state.items()}
     save_file(half, folder / "model.safetensors")
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def export_checkpoint(checkpoint: Path, preset: str, folder: Path) -> None:
