@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,33 +56,18 @@ def separate(
     separator = load_method(method).to(where)
     detector = DlibFaces() if mediapipe is None else MediaPipeFaces(mediapipe)
     folder = output or Path(f"{source.stem}_separated")
+    run = partial(separate_mixture, source, face) if video is None else partial(separate_file, source)
     with _bars() as bars:
-        watch = _watcher(bars)
-        if video is not None:
-            report = separate_file(
-                video,
-                separator,
-                folder,
-                offscreen=offscreen,
-                seed=seed,
-                detector=detector,
-                stretch=stretch,
-                device=where,
-                watch=watch,
-            )
-        else:
-            report = separate_mixture(
-                source,
-                face,
-                separator,
-                folder,
-                offscreen=offscreen,
-                seed=seed,
-                detector=detector,
-                stretch=stretch,
-                device=where,
-                watch=watch,
-            )
+        report = run(
+            separator,
+            folder,
+            offscreen=offscreen,
+            seed=seed,
+            detector=detector,
+            stretch=stretch,
+            device=where,
+            watch=_watcher(bars),
+        )
     table = Table("file", "level, dB", "face seen, s", box=None)
     for item in report.sources:
         seen = ", ".join(f"{a:.2f}-{b:.2f}" for a, b in item.seen) or "-"
@@ -194,18 +180,22 @@ def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> 
     from avdiff.metrics.evaluate import score
     from avdiff.recording import separate_file, separate_mixture
     from avdiff.types import SAMPLE_RATE
+    from avdiff.video.faces import DlibFaces
     from datamodules.recordings import RATE, recorded_mixtures
 
-    separator = load_method(method)
+    separator, detector = load_method(method), DlibFaces()
     rows: list[Row] = []
     with _bars() as bars:
         watch = _watcher(bars)
         for index, case in enumerate(recorded_mixtures(data, output / "input", clips)):
             watch("mixtures", index / (2 * clips))
-            of_video = separate_file(case.video, separator, output / f"{case.key}_video", seed=seed)
-            of_faces = separate_mixture(case.mixture, case.faces, separator, output / f"{case.key}_faces", seed=seed)
+            runs = {
+                "video": (case.video, partial(separate_file, case.video)),
+                "faces": (case.mixture, partial(separate_mixture, case.mixture, case.faces)),
+            }
             references = resample(case.sources, RATE, SAMPLE_RATE)
-            for form, heard, report in (("video", case.video, of_video), ("faces", case.mixture, of_faces)):
+            for form, (heard, run) in runs.items():
+                report = run(separator, output / f"{case.key}_{form}", seed=seed, detector=detector)
                 name = f"real{len(case.faces)}_{form}"
                 if len(report.sources) != len(case.layout):
                     found = len(report.sources) - 1

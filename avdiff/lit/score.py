@@ -99,7 +99,9 @@ class ScoreModel(pl.LightningModule):
     def _start_from(self, source: Path) -> None:
         file = source / "model.safetensors" if source.is_dir() else source
         if not file.is_file():
-            raise UserError(f"initial weights {file} do not exist; train them first or leave out --model.initial")
+            raise UserError(
+                f"initial weights {file} do not exist; train them first or leave out --model.init_args.initial"
+            )
         state = {name: tensor.float() for name, tensor in load_file(file).items()}
         missing, unexpected = self.prior.load_state_dict(state, strict=False)
         if unexpected:
