@@ -27,6 +27,9 @@ class GaussianProduct:
         blocks = x.unflatten(-1, (-1, c.shape[-1]))
         return torch.einsum("kde,bkne->bknd", wiener, blocks).flatten(-2)
 
+    def deviation(self, samples: int) -> None:
+        return None
+
     def posterior(self, y: Tensor, std: float) -> tuple[Tensor, Tensor]:
         """Mean (K, D) and covariance (K, D, K, D) of the sources given y = sum of sources + std * n, y of (D,)."""
         sources, size = self.covariances.shape[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from avdiff.errors import UserError
 from avdiff.lit.lips import augment
+from avdiff.nets.visual import LipSpectrum
 from avdiff.priors.edm import EDMPrior
 
 LEVELS = (0.02, 0.05, 0.12, 0.3, 0.6, 1.2, 2.4, 4.0)  # validation noise levels, in units of sigma_data
@@ -33,15 +35,21 @@ class SigmaLaw(ABC):
 class LogNormal(SigmaLaw):
     """ln(sigma / sigma_data) ~ N(ln median, deviation²). Karras et al. (images): median 0.6, deviation 1.2.
 
-    Lips act at high noise, so a speech prior wants a higher median than images do.
+    Lips act at high noise, so a speech prior wants a higher median than images do. A share `wide` of the levels is
+    log-uniform in `span` instead, so that no level that a sampler may start from is strange to the network.
     """
 
     median: float = 1.2
     deviation: float = 1.2
+    wide: float = 0.0
+    span: tuple[float, float] = (0.01, 100.0)
 
     def sample(self, u: Tensor, sigma_data: float) -> Tensor:
-        normal = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(-0.9999, 0.9999))
-        return sigma_data * self.median * torch.exp(self.deviation * normal)
+        low, high = (math.log(end) for end in self.span)
+        flat = low + (high - low) * u / max(self.wide, 1e-6)
+        inner = (u - self.wide) / (1 - self.wide)
+        normal = math.sqrt(2) * torch.erfinv((2 * inner - 1).clamp(-0.9999, 0.9999))
+        return sigma_data * torch.exp(torch.where(u < self.wide, flat, math.log(self.median) + self.deviation * normal))
 
 
 @dataclass(frozen=True)
@@ -205,16 +213,34 @@ class ScoreModel(pl.LightningModule):
     def _measure_spectrum(self) -> None:
         """Long-term spectrum of the training data at their mean level, smoothed over three bins."""
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        total, clips = torch.zeros_like(self.prior.spectrum), 0
+        total = torch.zeros_like(self.prior.spectrum)
         for _, batch in zip(range(self.spectrum_batches), loader, strict=False):
             audio = batch["audio"].to(total.device)
             audio = audio[audio.square().mean(-1).sqrt() > 1e-4]
             audio = audio / audio.square().mean(-1, keepdim=True).sqrt()
             total += self.prior.stft(audio).abs().square().mean(-1).sum(0)
-            clips += audio.shape[0]
         density = torch.nn.functional.avg_pool1d(total[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
         density = self.trainer.strategy.reduce(density / density.mean(), reduce_op="mean")
         self.prior.spectrum.copy_(density.clamp_min(1e-4).sqrt())
+        if self.prior.heard is not None:
+            self._measure_heard(self.prior.heard, loader)
+
+    def _measure_heard(self, heard: LipSpectrum, loader: Iterable[dict[str, Tensor]]) -> None:
+        """Fit the lips' spectrum to the training data: each process to its own share, then the mean."""
+        assert self.prior.encoder is not None
+        features, powers = [], []
+        for _, batch in zip(range(2 * self.spectrum_batches), loader, strict=False):
+            audio, seen = batch["audio"].to(self.device), batch["seen"].to(self.device)
+            rms = audio.square().mean(-1, keepdim=True).sqrt()
+            seen = seen & (rms > 1e-4)
+            power = self.prior.stft(audio / rms.clamp_min(1e-4)).abs().square() / self.prior.stft.window.square().sum()
+            power = power / self.prior.spectrum.square()[:, None]
+            power = heard.powers(power[..., : seen.shape[1] * heard.hops])
+            features.append(self.prior.encoder(augment(batch["visual"].to(self.device)))[seen])
+            powers.append(power[seen])
+        heard.fit(torch.cat(features).float(), torch.cat(powers).float())
+        for parameter in heard.parameters():
+            parameter.copy_(self.trainer.strategy.reduce(parameter, reduce_op="mean"))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         parameters = [p for p in self.parameters() if p.requires_grad]

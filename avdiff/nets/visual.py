@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from avdiff.nets.film import resample_time
+from avdiff.types import SAMPLE_RATE
 
 
 class VisualEncoder(nn.Module, ABC):
@@ -85,6 +90,88 @@ class LipEncoder(VisualEncoder):
         past, future = torch.cat([x[:, :1], x[:, :-1]], dim=1), torch.cat([x[:, 1:], x[:, -1:]], dim=1)
         x = self.spatial(torch.stack([past, x, future], dim=2).flatten(0, 1)).unflatten(0, (n, frames))
         return self.temporal(x.transpose(1, 2)).transpose(1, 2)
+
+
+class LipSpectrum(nn.Module):
+    """How loud each band of the voice is, ten milliseconds by ten, read off lip features by a linear map.
+
+    Speech in a bin is taken as Gaussian with deviation spectrum(f) e^g, g the value of its band, linear between the centres
+    of the bands. Ours.
+
+    Args:
+        inputs: size of a visual feature.
+        bins: frequency bins from 0 Hz to half the sample rate.
+        bands: mel bands.
+        hops: values a video frame in time.
+        span: least and largest g. The floor decides what a voice may still say against its lips.
+        sample_rate: Hz.
+    """
+
+    filters: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        bins: int = 256,
+        bands: int = 24,
+        hops: int = 4,
+        span: tuple[float, float] = (-2.0, 2.0),
+        sample_rate: int = SAMPLE_RATE,
+    ) -> None:
+        super().__init__()
+        self.span = span
+        self.bands, self.hops, self.dim = bands, hops, bands * hops
+        self.project = nn.Linear(inputs, self.dim)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        with torch.device("cpu"):  # it looks at values, which a meta device has not
+            filters = melscale_fbanks(bins, 0.0, sample_rate / 2, bands, sample_rate)
+        filters[0, 0] = filters[-1, -1] = 1.0
+        self.register_buffer("filters", filters.to(self.project.weight.device), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, F, inputs) -> (N, F, dim): g, all zero for a new module."""
+        return self.project(features).clamp(*self.span)
+
+    def gains(self, g: Tensor, frames: int) -> Tensor:
+        """g (N, dim, F) -> e^g (N, bins, frames), the frames spread evenly over the video."""
+        fine = g.unflatten(1, (self.hops, self.bands)).permute(0, 2, 3, 1).flatten(2)  # (N, bands, F * hops)
+        share = self.filters / self.filters.sum(1, keepdim=True)
+        return (share @ resample_time(fine, frames).float()).exp()
+
+    def powers(self, power: Tensor) -> Tensor:
+        """Mean power of each band, (N, bins, F * hops) -> (N, F, dim)."""
+        banded = (self.filters / self.filters.sum(0)).T @ power
+        return banded.unflatten(2, (-1, self.hops)).permute(0, 2, 3, 1).flatten(2)
+
+    @torch.enable_grad()
+    def fit(self, features: Tensor, powers: Tensor, steps: int = 100, penalty: float = 1e-3) -> None:
+        """Maximum likelihood for exponential powers of mean e^{2g}, which is convex in the map: L-BFGS.
+
+        Args:
+            features: (M, inputs).
+            powers: (M, dim) of `powers`, relative to the square of the long-term spectrum.
+            steps: most iterations.
+            penalty: on the squared weights of standardised features.
+        """
+        powers = powers.clamp_min(math.exp(2 * self.span[0]))
+        mean, deviation = features.mean(0), features.std(0) + 1e-4
+        inputs = (features - mean) / deviation
+        weight = torch.zeros(self.dim, inputs.shape[1], requires_grad=True)
+        bias = (0.5 * powers.mean(0).log()).requires_grad_(True)
+        optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            g = F.linear(inputs, weight, bias)
+            value = (2 * g + powers * (-2 * g).exp()).mean() + penalty * weight.square().sum() / self.dim
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        with torch.no_grad():
+            self.project.weight.copy_(weight / deviation)
+            self.project.bias.copy_(bias - weight @ (mean / deviation))
 
 
 class TemporalAdapter(nn.Module):

@@ -40,6 +40,18 @@ class DiffusionPrior(nn.Module, ABC):
             (N, T).
         """
 
+    def deviation(self, samples: int, cond: Tensor | None = None) -> Tensor | None:
+        """Deviation of the data in each bin of a centred STFT, given what is seen; None where the prior cannot say.
+
+        Args:
+            samples: T.
+            cond: (N, F, D) or None.
+
+        Returns:
+            (N or 1, bins, frames) in waveform units: that of white noise with as much energy in the bin.
+        """
+        return None
+
 
 class ConditionalDiffusionPrior(DiffusionPrior):
     """p(x | v): a diffusion prior that also takes video, and can do without it (a learned null feature)."""
@@ -75,4 +87,12 @@ class BoundPrior(Protocol):
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """(B, K, T) -> (B, K, T): every source's denoiser at one noise level."""
+        ...
+
+    def deviation(self, samples: int) -> Tensor | None:
+        """Deviation of each source in each bin before the mixture is heard, or None where a prior cannot say.
+
+        Returns:
+            (B, K, bins, frames) in waveform units: that of white noise with as much energy in the bin.
+        """
         ...

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from avdiff.audio.representation import STFT
 from avdiff.nets.imports import load_buddy
 from avdiff.nets.ncsnpp import NCSNpp
-from avdiff.nets.visual import VisualEncoder
+from avdiff.nets.visual import LipSpectrum, VisualEncoder
 from avdiff.priors.base import ConditionalDiffusionPrior
 from avdiff.types import SAMPLE_RATE, SAMPLES_PER_FRAME
 
@@ -24,13 +24,17 @@ class EDMPrior(ConditionalDiffusionPrior):
 
     With sd the deviation of the data, c_skip = sd²/(sigma²+sd²), c_out = sigma sd/sqrt(sigma²+sd²) and
     c_in = 1/sqrt(sigma²+sd²) (Karras et al., Table 1). Where `spectrum` is set, sd depends on frequency: the skip path is
-    then the best linear (Wiener) denoiser and the network sees whitened input. That is ours; flat is the published form.
+    then the best linear (Wiener) denoiser and the network sees whitened input. With `heard`, sd also follows what the lips
+    say of the voice from moment to moment. Both are ours; flat is the published form.
 
     Args:
         network: raw F, spectrogram to spectrogram.
         sigma_data: standard deviation of the training data in waveform units (BUDDy: 0.05).
         encoder: lips to features; None for a prior without video.
-        adapter: features to the network's conditioning vectors; its attribute `dim` must be the network's cond_dim.
+        adapter: features to the network's conditioning vectors; its attribute `dim` must be the network's cond_dim, less
+            that of `heard`.
+        heard: features to the level of the voice in each band, which scales the spectrum and joins the conditioning vector;
+            measured on the training data, then kept. None for the published form.
         freeze_encoder: keep the encoder as it is and in eval mode.
         coloured: let sd depend on frequency, as measured on the training data.
         n_fft, hop: of the Hann-windowed STFT. SSNAPS: 510 and 160; BUDDy: 510 and 128.
@@ -49,6 +53,7 @@ class EDMPrior(ConditionalDiffusionPrior):
         sigma_data: float = 0.05,
         encoder: VisualEncoder | None = None,
         adapter: nn.Module | None = None,
+        heard: LipSpectrum | None = None,
         freeze_encoder: bool = True,
         coloured: bool = False,
         n_fft: int = 510,
@@ -60,11 +65,10 @@ class EDMPrior(ConditionalDiffusionPrior):
         super().__init__()
         if (encoder is None) != (adapter is None) or (encoder is None) != (network.cond_dim is None):
             raise ValueError("a prior with video needs all three of encoder, adapter and a network with cond_dim")
-        if adapter is not None and adapter.dim != network.cond_dim:
-            raise ValueError(
-                f"the adapter gives vectors of {adapter.dim}, the network takes cond_dim={network.cond_dim}"
-            )
-        self.network, self.encoder, self.adapter = network, encoder, adapter
+        given = (int(adapter.dim) if adapter is not None else 0) + (heard.dim if heard is not None else 0)  # type: ignore[arg-type]
+        if given != (network.cond_dim or 0):
+            raise ValueError(f"the conditioning vectors have {given} values, the network takes {network.cond_dim}")
+        self.network, self.encoder, self.adapter, self.heard = network, encoder, adapter, heard
         self.conditional = encoder is not None
         self.sigma_data, self.sample_rate, self.window = sigma_data, sample_rate, window
         self.freeze_encoder, self.coloured = freeze_encoder, coloured
@@ -76,6 +80,8 @@ class EDMPrior(ConditionalDiffusionPrior):
             self.null_feature = nn.Parameter(torch.randn(encoder.dim) * 0.1)
             if freeze_encoder:
                 encoder.requires_grad_(False)
+        if heard is not None:
+            heard.requires_grad_(False)
 
     @classmethod
     def from_buddy(cls, checkpoint: str | Path | Mapping[str, Any]) -> EDMPrior:
@@ -100,33 +106,61 @@ class EDMPrior(ConditionalDiffusionPrior):
         assert self.adapter is not None, "this prior takes no video"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             features = self.encoder(visual)
+        levels = None if self.heard is None else self.heard(features)
         if mask is not None:
             features = torch.where(mask[..., None], features, self.null_feature.to(features.dtype))
-        return self.adapter(features)
+            levels = None if levels is None else levels * mask[..., None]
+        vectors = self.adapter(features)
+        return vectors if levels is None else torch.cat([vectors, levels.to(vectors.dtype)], dim=-1)
 
     def null(self, count: int, frames: int) -> Tensor:
         assert self.adapter is not None, "this prior takes no video"
-        return self.adapter(self.null_feature.expand(1, frames, -1)).expand(count, -1, -1)
+        vectors = self.adapter(self.null_feature.expand(1, frames, -1))
+        if self.heard is not None:
+            vectors = F.pad(vectors, (0, self.heard.dim))
+        return vectors.expand(count, -1, -1)
 
-    def scalings(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """c_skip, c_out, c_in of shape (N, 1, bins, 1) and c_noise (N,), always in float32."""
+    def scalings(self, sigma: Tensor, gains: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """c_skip, c_out, c_in of shape (N, 1, bins, 1) and c_noise (N,), always in float32.
+
+        Args:
+            sigma: (N,).
+            gains: (N, bins, frames) of `heard`, on the deviation of the data; the last axis of the result is then frames.
+        """
         sigma = sigma.float()
         sd = (self.sigma_data * self.spectrum)[None, None, :, None]
+        if gains is not None:
+            sd = sd * gains[:, None]
         s = sigma[:, None, None, None]
         total = s.square() + sd.square()
         return sd.square() / total, s * sd * total.rsqrt(), total.rsqrt(), sigma.log() / 4
 
+    def deviation(self, samples: int, cond: Tensor | None = None) -> Tensor | None:
+        if not self.coloured:
+            return None
+        frames = samples // self.stft.hop + 1
+        sd = self.sigma_data * self.spectrum[None, :, None]
+        if cond is None or self.heard is None:
+            return sd.expand(-1, -1, frames)
+        padded = frames + -frames % self.frame_multiple
+        levels = self._fit(cond.transpose(1, 2), padded)[:, -self.heard.dim :]
+        return sd * self.heard.gains(levels.float(), padded)[..., :frames]
+
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
-        c_skip, c_out, c_in, c_noise = self.scalings(sigma)
         with torch.autocast(x.device.type, enabled=False):
             noisy = torch.view_as_real(self.stft(x.float())).movedim(-1, 1)  # (N, 2, bins, frames)
-        frames = noisy.shape[-1]
-        padded = F.pad(c_in * noisy, (0, -frames % self.frame_multiple))
-        if cond is not None:
-            cond = self._fit(cond.transpose(1, 2), padded.shape[-1])
-        raw = self.network(padded, c_noise, cond)[..., :frames]
+            frames = noisy.shape[-1]
+            noisy = F.pad(noisy, (0, -frames % self.frame_multiple))
+            gains = None
+            if cond is not None:
+                cond = self._fit(cond.transpose(1, 2), noisy.shape[-1])
+                if self.heard is not None:
+                    gains = self.heard.gains(cond[:, -self.heard.dim :].float(), noisy.shape[-1])
+            c_skip, c_out, c_in, c_noise = self.scalings(sigma, gains)
+            whitened = c_in * noisy
+        raw = self.network(whitened, c_noise, cond)
         with torch.autocast(x.device.type, enabled=False):
-            clean = c_skip * noisy + c_out * raw.float()
+            clean = (c_skip * noisy + c_out * raw.float())[..., :frames]
             return self.stft.inverse(torch.view_as_complex(clean.movedim(1, -1).contiguous()), x.shape[-1])
 
     def _fit(self, cond: Tensor, frames: int) -> Tensor:

@@ -25,6 +25,8 @@ class JointPrior(nn.Module):
             it one branch is evaluated. None for all. Ours (after arXiv 2404.07724).
         overlap: of the windows that a recording longer than a prior's training clips is cut into, in samples.
         max_rows: most windows in one network call, to bound memory.
+        adapt: how fast the level of each source follows what is found of it, as a share of the difference (in dB) a
+            network call; 0 keeps the levels as they were given. Acts below noise levels of twice sigma_data. Ours.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class JointPrior(nn.Module):
         guidance_interval: tuple[float, float] | None = None,
         overlap: int = 16_000,
         max_rows: int = 32,
+        adapt: float = 0.0,
     ) -> None:
         super().__init__()
+        self.adapt = adapt
         self.overlap, self.max_rows = overlap, max_rows
         self.priors = nn.ModuleDict(dict(priors))
         self.guidance, self.guidance_interval = guidance, guidance_interval
@@ -55,20 +59,34 @@ class JointPrior(nn.Module):
             raise ValueError(f"the layout has a source of role {role!r}; this joint prior has {sorted(self.priors)}")
         return self.priors[role]  # type: ignore[return-value]
 
-    def bind(self, observation: Observation) -> BoundJointPrior:
-        """Embed the video once and fix which rows of a network call belong to which source."""
-        return BoundJointPrior(self, observation)
+    def bind(self, observation: Observation, levels: Mapping[Role, float] | None = None) -> BoundJointPrior:
+        """Embed the video once and fix which rows of a network call belong to which source.
+
+        Args:
+            observation: what is separated.
+            levels: of the sources of each role, in dB relative to the priors' training data; 0 where it says nothing.
+        """
+        return BoundJointPrior(self, observation, levels or {})
 
 
 class BoundJointPrior:
-    """A joint prior tied to one observation. See `avdiff.priors.base.BoundPrior`."""
+    """A joint prior tied to one observation. See `avdiff.priors.base.BoundPrior`.
 
-    def __init__(self, joint: JointPrior, observation: Observation) -> None:
+    A source of gain g has the prior p(s / g), whose denoiser is g D(x / g; sigma / g). Knowing the level keeps a source from
+    taking a share of another: half of a voice is a plausible voice, but not at half its level.
+
+    Attributes:
+        gains: (B, K) amplitudes relative to the priors' training data.
+    """
+
+    def __init__(self, joint: JointPrior, observation: Observation, levels: Mapping[Role, float]) -> None:
         self.sigma_data = joint.sigma_data
         self.evaluations = 0
         self._joint = joint
         self._groups: list[tuple[DiffusionPrior, list[int], Tensor | None, Tensor | None]] = []
         layout, batch = observation.layout, observation.mixture.shape[0]
+        decibel = observation.mixture.new_tensor([levels.get(role, 0.0) for role in layout])
+        self.gains = (10 ** (decibel / 20)).expand(batch, -1)
         roles_of: dict[int, list[int]] = {}
         for source, role in enumerate(layout):
             roles_of.setdefault(id(joint._prior(role)), []).append(source)
@@ -94,18 +112,21 @@ class BoundJointPrior:
         batch, _, samples = x.shape
         guided = self._guided(sigma)
         self.evaluations += 2 if guided else 1
+        if self._joint.adapt:
+            self._follow(x, sigma)
+        sigmas = sigma / self.gains
+        x = x / self.gains[..., None]
         out = torch.empty_like(x)
         for prior, sources, cond, null in self._groups:
-            rows = x[:, sources].reshape(batch * len(sources), samples)
+            rows, noise = x[:, sources].reshape(batch * len(sources), samples), sigmas[:, sources].flatten()
             visible = 0 if null is None else null.shape[1]
             if guided and visible and cond is not None and null is not None:
                 lips = x[:, sources[:visible]].reshape(batch * visible, samples)
-                rows = torch.cat([rows, lips])
+                rows, noise = torch.cat([rows, lips]), torch.cat([noise, sigmas[:, sources[:visible]].flatten()])
                 cond = torch.cat([cond.flatten(0, 1), null.flatten(0, 1)])
             elif cond is not None:
                 cond = cond.flatten(0, 1)
-            sigmas = rows.new_full((rows.shape[0],), sigma)
-            clean = tiled_denoise(prior, rows, sigmas, cond, self._joint.overlap, self._joint.max_rows)
+            clean = tiled_denoise(prior, rows, noise, cond, self._joint.overlap, self._joint.max_rows)
             clean, free = clean[: batch * len(sources)], clean[batch * len(sources) :]
             clean = clean.view(batch, len(sources), samples)
             if free.numel():
@@ -113,7 +134,28 @@ class BoundJointPrior:
                 guide = (1 + w) * clean[:, :visible] - w * free.view(batch, visible, samples)
                 clean = torch.cat([guide, clean[:, visible:]], dim=1)
             out[:, sources] = clean
-        return out
+        return out * self.gains[..., None]
+
+    def deviation(self, samples: int) -> Tensor | None:
+        """See `avdiff.priors.base.BoundPrior`."""
+        batch, sources = self.gains.shape
+        parts: list[Tensor | None] = [None] * sources
+        for prior, of, cond, _ in self._groups:
+            known = prior.deviation(samples, None if cond is None else cond.flatten(0, 1))
+            if known is None:
+                return None
+            known = known.expand(batch * len(of), -1, -1).unflatten(0, (batch, len(of)))
+            for row, source in enumerate(of):
+                parts[source] = known[:, row]
+        return torch.stack(cast(list[Tensor], parts), dim=1) * self.gains[..., None, None]
+
+    def _follow(self, x: Tensor, sigma: float) -> None:
+        """Move the gains towards the level of x without its noise."""
+        if sigma > 2 * self.sigma_data:
+            return
+        power = (x.square().mean(-1) - sigma**2) / self.sigma_data**2
+        found = power.clamp_min(1e-4).sqrt()
+        self.gains = self.gains ** (1 - self._joint.adapt) * found**self._joint.adapt
 
 
 def _conditions(

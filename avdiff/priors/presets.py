@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from avdiff.nets.ncsnpp import NCSNpp
-from avdiff.nets.visual import CachedFeatures, LipEncoder, TemporalAdapter, TransformerAdapter
+from avdiff.nets.visual import CachedFeatures, LipEncoder, LipSpectrum, TemporalAdapter, TransformerAdapter
 from avdiff.priors.edm import EDMPrior
 
 STFT_SCALE = 9.8  # real and imaginary deviation of unit-variance white noise at Hann 510, hop 160
@@ -31,8 +31,8 @@ def paper_speech() -> EDMPrior:
 def _small(cond_dim: int | None = None, cond_planes: int = 0) -> NCSNpp:
     return NCSNpp(
         channels=32,
-        multipliers=(1, 2, 4),
-        patch=(8, 2),
+        multipliers=(1, 1, 2, 4),
+        patch=(4, 2),
         cond_dim=cond_dim,
         cond_planes=cond_planes,
         frequency_embedding=True,
@@ -49,9 +49,10 @@ def small_noise() -> EDMPrior:
 
 def small_speech() -> EDMPrior:
     """The shipped speech prior's shape: its own small lip encoder, frozen after pre-training."""
-    return EDMPrior(
-        _small(cond_dim=128, cond_planes=4), encoder=LipEncoder(), adapter=TemporalAdapter(192, 128), coloured=True
-    )
+    encoder, adapter = LipEncoder(), TemporalAdapter(192, 128)
+    heard = LipSpectrum(encoder.dim)
+    network = _small(cond_dim=adapter.dim + heard.dim, cond_planes=4)
+    return EDMPrior(network, encoder=encoder, adapter=adapter, heard=heard, coloured=True)
 
 
 def tiny_noise() -> EDMPrior:
@@ -61,10 +62,18 @@ def tiny_noise() -> EDMPrior:
 
 def tiny_speech() -> EDMPrior:
     """For tests: `tiny_noise` with video."""
+    encoder, adapter = LipEncoder(width=4, dim=16, dilations=(1,)), TemporalAdapter(16, 16, (1,))
+    heard = LipSpectrum(encoder.dim, bands=4)
     network = NCSNpp(
-        channels=8, multipliers=(1, 2), patch=(16, 4), compression=0.5, scale=STFT_SCALE, cond_dim=16, cond_planes=1
+        channels=8,
+        multipliers=(1, 2),
+        patch=(16, 4),
+        compression=0.5,
+        scale=STFT_SCALE,
+        cond_dim=adapter.dim + heard.dim,
+        cond_planes=1,
     )
-    return EDMPrior(network, encoder=LipEncoder(width=4, dim=16, dilations=(1,)), adapter=TemporalAdapter(16, 16, (1,)))
+    return EDMPrior(network, encoder=encoder, adapter=adapter, heard=heard, coloured=True)
 
 
 PRESETS: dict[str, Callable[[], EDMPrior]] = {

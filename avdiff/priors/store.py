@@ -22,6 +22,10 @@ def _folder(source: str) -> Path:
     return Path(source)
 
 
+def _size(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
+
+
 def load_prior(source: str) -> EDMPrior:
     """A trained prior in eval mode, float32, without gradients.
 
@@ -47,9 +51,14 @@ def load_prior(source: str) -> EDMPrior:
         raise UserError(f"{config} names the unknown preset {preset!r}; the presets are {', '.join(PRESETS)}")
     prior = PRESETS[preset]()
     state = {name: tensor.float() for name, tensor in load_file(weights).items()}
-    missing, unexpected = prior.load_state_dict(state, strict=False)
-    if missing or unexpected:
-        raise UserError(f"{weights} does not fit preset {preset}: first difference at {(missing + unexpected)[0]!r}")
+    own = {name: tensor.shape for name, tensor in prior.state_dict().items()}
+    given = {name: tensor.shape for name, tensor in state.items()}
+    if odd := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
+        raise UserError(
+            f"{weights} does not fit preset {preset}: first difference at {odd[0]!r}, which is "
+            f"{_size(given.get(odd[0]))} in the file and {_size(own.get(odd[0]))} in the preset; give weights of this preset"
+        )
+    prior.load_state_dict(state)
     return prior.eval().requires_grad_(False)
 
 

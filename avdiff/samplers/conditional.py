@@ -47,11 +47,13 @@ class Inner:
         sigma: noise level t_i, in waveform units.
         width: r_t, standard deviation of p(x0 | x_t).
         progress: i / N_A, from 0 up to but not including 1.
+        deviation: of the sources a priori, (B, K, bins, frames), where the sampler needs it and the prior has it.
     """
 
     sigma: float
     width: float
     progress: float
+    deviation: Tensor | None = None
 
 
 class ConditionalSampler(ABC):
@@ -60,6 +62,11 @@ class ConditionalSampler(ABC):
     @property
     def needs_closed_form(self) -> bool:
         """Whether it works only with a likelihood that is Gaussian."""
+        return False
+
+    @property
+    def needs_deviation(self) -> bool:
+        """Whether it makes use of the deviation of the sources a priori."""
         return False
 
     @abstractmethod

@@ -71,7 +71,8 @@ class DAPS(PosteriorSampler):
         sigmas = self.schedule.sigmas()
         x = sigmas[0] * noise.normal()
         for i, sigma in enumerate(sigmas):
-            at = Inner(sigma, self.width(sigma, prior.sigma_data), i / len(sigmas))
+            deviation = prior.deviation(shape[-1]) if self.conditional.needs_deviation else None
+            at = Inner(sigma, self.width(sigma, prior.sigma_data), i / len(sigmas), deviation)
             x0_hat = self.ode.solve(prior, x, sigma)
             x0 = self.conditional.draw(x0_hat, likelihood, at, noise)
             Divergence.check(x0, _TOO_FAR * max(sigmas[0], prior.sigma_data), step=i + 1, sigma=sigma)

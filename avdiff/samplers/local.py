@@ -23,17 +23,21 @@ class LocalGaussian(ConditionalSampler):
 
         v_k = (p_k + sqrt(p_k² + 4 p_k sigma²)) / 2,   c_k = v_k - p_k,
 
-    p_k measured as the mean of |X0_hat|² over neighbouring bins. What the mixture leaves unexplained thus goes to the
+    p_k measured as the mean of |X0_hat|² over neighbouring bins. With `known`, v_k is instead what the prior says of the
+    source before the mixture is heard: a share of another source that has crept into x0_hat then does not call for more of
+    it. What the mixture leaves unexplained thus goes to the
     sources that have energy there, as in a Wiener filter, and not to all alike. For white Gaussian sources it is the
     exact conditional with `PosteriorWidth`; r_t is not used. Ours, not SSNAPS's.
 
     Attributes:
+        known: take v_k from the priors, where all of them can tell.
         bins, frames: size of the neighbourhood, odd.
         temperature: factor on the standard deviation of the draw; 1 is a posterior sample, below 1 it moves towards the
             mean of the posterior, which squared-error metrics favour.
         n_fft, hop: of the STFT.
     """
 
+    known: bool = False
     bins: int = 3
     frames: int = 3
     temperature: float = 1.0
@@ -48,6 +52,10 @@ class LocalGaussian(ConditionalSampler):
     def needs_closed_form(self) -> bool:
         return True
 
+    @property
+    def needs_deviation(self) -> bool:
+        return self.known
+
     def draw(self, x0_hat: Tensor, likelihood: BoundLikelihood, at: Inner, noise: NoiseStream) -> Tensor:
         gaussian = gaussian_of(likelihood, "LocalGaussian")
         stft = STFT(self.n_fft, self.hop).to(x0_hat)
@@ -57,7 +65,11 @@ class LocalGaussian(ConditionalSampler):
             return stft(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
         centre = spectrum(x0_hat)
-        variance = self._variance(centre.abs().square() / energy, at.sigma)  # (B, K, bins, frames)
+        if at.deviation is None:
+            variance = self._variance(centre.abs().square() / energy, at.sigma)  # (B, K, bins, frames)
+        else:
+            known = at.deviation.square()
+            variance = (known * at.sigma**2 / (known + at.sigma**2)).clamp_min(_LEAST)
         tilt = likelihood.tilt(x0_hat, at.sigma)
         if tilt is not None:
             centre = centre + variance * spectrum(tilt.expand_as(x0_hat))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -16,7 +16,7 @@ from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback, PosteriorSampler
 from avdiff.samplers.conditional import CLOSED_FORM_ADVICE
 from avdiff.separators.base import Separator
-from avdiff.types import NOISE, Observation, Separation
+from avdiff.types import NOISE, Observation, Role, Separation
 
 _SILENCE = 1e-8  # root mean square below which a mixture counts as silent
 
@@ -28,10 +28,13 @@ class Recipe:
     Attributes:
         likelihood: of the mixture.
         sampler: of the posterior.
+        levels: of the sources of each role, in dB relative to the mixture at `PosteriorSeparator.level`; 0 where it says
+            nothing. SSNAPS is silent.
     """
 
     likelihood: Likelihood
     sampler: PosteriorSampler
+    levels: Mapping[Role, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sampler.needs_closed_form and not self.likelihood.closed_form:
@@ -78,7 +81,7 @@ class PosteriorSeparator(Separator):
         started = time.perf_counter()
         recipe = self.recipe(observation.layout)
         mixture = observation.mixture
-        prior = self.prior.bind(observation)
+        prior = self.prior.bind(observation, recipe.levels)
         rms = mixture.square().mean(-1, keepdim=True).sqrt()
         unit = torch.where(rms > _SILENCE, rms / (self.level * prior.sigma_data), 0.0)  # silence comes back as silence
         scaled = torch.where(unit > 0, mixture / unit, 0.0)

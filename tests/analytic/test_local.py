@@ -45,3 +45,16 @@ def test_the_unexplained_goes_where_a_source_has_energy() -> None:
     x = draw(x0_hat, (0.1 * low + 0.1 * high)[None], 0.01, LocalGaussian(temperature=0.0))
     assert torch.corrcoef(torch.stack([x[0, 0], low]))[0, 1] > 0.999
     assert torch.corrcoef(torch.stack([x[0, 1], high]))[0, 1] > 0.999
+
+
+def test_a_leak_does_not_call_for_more_where_the_variances_are_known() -> None:
+    """Half of a voice in the estimate of the noise: known variances send what is missing to the voice alone."""
+    voice = 0.1 * torch.sin(2 * torch.pi * 500 * torch.arange(SAMPLES) / 16_000)
+    x0_hat = torch.stack([0.25 * voice, 0.25 * voice])[None]
+    deviation = torch.tensor([1.0, 1e-4]).view(1, 2, 1, 1).expand(1, 2, 256, SAMPLES // 160 + 1)
+    observation = Observation(("a",), voice[None], None, None, (OFFSCREEN, NOISE))
+    likelihood = SpectralLikelihood(beta=1e-3, exponent=1.0).bind(observation)
+    noise = NoiseStream(ClipNoise(0, ("a",)), (1, 2, SAMPLES), x0_hat)
+    sampler = LocalGaussian(known=True, temperature=0.0)
+    x = sampler.draw(x0_hat, likelihood, Inner(0.05, 0.05, 0.5, deviation), noise)[0]
+    assert (x @ voice / (voice @ voice)).tolist() == pytest.approx([0.75, 0.25], abs=1e-3)

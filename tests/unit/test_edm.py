@@ -49,6 +49,29 @@ def test_a_masked_frame_is_a_null_frame() -> None:
         assert not torch.allclose(prior.embed(lips), prior.null(2, 10))
 
 
+def test_lips_scale_the_wiener_filter_band_by_band() -> None:
+    """With F near zero and lips that hear a band at e^g times its usual level, a tone there meets that level's filter."""
+    prior = tiny_speech().eval()
+    assert prior.heard is not None
+    torch.nn.init.zeros_(prior.network.output.weight)
+    torch.nn.init.zeros_(prior.network.output.bias)
+    loud = 1.5
+    with torch.no_grad():
+        prior.heard.project.bias.view(prior.heard.hops, prior.heard.bands)[:, 1] = loud
+    # where the second band's filter is all there is
+    bin_ = int(prior.heard.filters[:, 1].argmax())
+    share = (prior.heard.filters[bin_] / prior.heard.filters[bin_].sum())[1].item()
+    tone = 0.1 * torch.sin(2 * math.pi * bin_ * 16_000 / 510 * torch.arange(32_000) / 16_000)[None]
+    lips = torch.randint(0, 256, (1, 50, 96, 96), dtype=torch.uint8)
+    sigma = 0.05
+    with torch.no_grad():
+        seen = prior.denoise(tone, torch.tensor([sigma]), prior.embed(lips))[0, 8000:24_000]
+        unseen = prior.denoise(tone, torch.tensor([sigma]), prior.null(1, 50))[0, 8000:24_000]
+    sd = 0.05 * math.exp(share * loud)
+    assert (unseen.std() / tone[0, 8000:24_000].std()).item() == pytest.approx(0.5, rel=0.02)
+    assert (seen.std() / tone[0, 8000:24_000].std()).item() == pytest.approx(sd**2 / (sd**2 + sigma**2), rel=0.03)
+
+
 def test_film_starts_blind_and_learns_to_see() -> None:
     prior = tiny_speech()
     x, sigma = torch.randn(1, 6400) * 0.1, torch.tensor([0.1])
@@ -64,7 +87,22 @@ def test_film_starts_blind_and_learns_to_see() -> None:
 
 def test_network_and_adapter_must_agree() -> None:
     speech = tiny_speech()
-    with pytest.raises(ValueError, match="cond_dim=24"):
+    with pytest.raises(ValueError, match="takes 24"):
         EDMPrior(
             NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4), cond_dim=24), 0.05, speech.encoder, speech.adapter
         )
+
+
+def test_deviation_is_that_of_the_scalings() -> None:
+    prior = tiny_speech().eval()
+    assert prior.heard is not None
+    prior.spectrum.copy_(torch.linspace(1.4, 0.1, 256))
+    torch.nn.init.normal_(prior.heard.project.weight, std=0.1)
+    cond = prior.embed(torch.randint(0, 256, (2, 25, 96, 96), dtype=torch.uint8))
+    known = prior.deviation(16_000, cond)
+    assert known is not None
+    assert known.shape == (2, 256, 101)
+    gains = prior.heard.gains(cond[..., -prior.heard.dim :].transpose(1, 2), 100)
+    c_skip = prior.scalings(torch.full((2,), 0.05), gains)[0].squeeze(1)
+    assert torch.allclose(known[..., :100] ** 2 / (known[..., :100] ** 2 + 0.05**2), c_skip, atol=1e-5)
+    assert tiny_noise().deviation(16_000) is None

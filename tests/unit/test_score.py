@@ -1,5 +1,7 @@
 """Training of the priors: what the loss sees."""
 
+import math
+
 import pytest
 import torch
 
@@ -17,6 +19,13 @@ def test_log_normal_law_is_relative_to_the_data() -> None:
     log = LogNormal(1.2, 1.4).sample(u, 0.05).log()
     assert log.median().exp().item() == pytest.approx(1.2 * 0.05, rel=0.02)
     assert log.std().item() == pytest.approx(1.4, rel=0.02)
+
+
+def test_a_wide_share_of_the_levels_reaches_where_samplers_start() -> None:
+    u = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
+    levels = LogNormal(1.2, 0.5, wide=0.1, span=(0.01, 100.0)).sample(u, 0.05) / 0.05
+    assert levels.median().item() == pytest.approx(1.2, rel=0.05)
+    assert (levels > 20).float().mean().item() == pytest.approx(0.1 * math.log(5) / math.log(1e4), rel=0.1)
 
 
 def test_levels_cover_the_range_and_silence_stays_silent() -> None:

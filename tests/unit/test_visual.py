@@ -1,0 +1,33 @@
+"""What lips tell of the spectrum of a voice."""
+
+import pytest
+import torch
+
+from avdiff.nets.visual import LipSpectrum
+
+
+def test_the_fit_finds_the_levels_that_made_the_powers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    heard = LipSpectrum(3, bands=2, hops=2, span=(-9.0, 9.0))
+    features = torch.randn(20_000, 3, generator=generator) * torch.tensor([1.0, 5.0, 0.2]) + 2
+    true = torch.tensor([[0.3, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, 0.0, 1.5], [-0.3, 0.0, 1.0]])
+    g = features @ true.T - 1
+    powers = torch.empty_like(g).exponential_(generator=generator) * (2 * g).exp()
+    heard.fit(features, powers, penalty=0.0)
+    assert torch.allclose(heard.project.weight, true, atol=0.06)
+    assert torch.allclose(heard(features), g, atol=0.2)
+
+
+def test_gains_stand_where_the_powers_were_measured() -> None:
+    """Power in one band and one quarter of a video frame: `powers` puts it where `gains` raises it."""
+    heard = LipSpectrum(3, bands=8, hops=4)
+    power = torch.zeros(1, 256, 40)
+    centre = int(heard.filters[:, 5].argmax())
+    power[0, centre, 4 * 6 + 2] = 1.0
+    g = heard.powers(power)
+    g = g / g.max()
+    gains = heard.gains(g.transpose(1, 2), 40)
+    assert gains.shape == (1, 256, 40)
+    assert gains[0, :, 4 * 6 + 2].argmax().item() == pytest.approx(centre, abs=1)
+    assert torch.all(gains[0, :, : 4 * 6 + 2] == 1)
+    assert torch.all(gains[0, :, 4 * 6 + 3 :] == 1)
