@@ -25,8 +25,6 @@ class JointPrior(nn.Module):
             it one branch is evaluated. None for all. Ours (after arXiv 2404.07724).
         overlap: of the windows that a recording longer than a prior's training clips is cut into, in samples.
         max_rows: most windows in one network call, to bound memory.
-        adapt: how fast the level of each source follows what is found of it, as a share of the difference (in dB) a
-            network call; 0 keeps the levels as they were given. Acts below noise levels of twice sigma_data. Ours.
     """
 
     def __init__(
@@ -36,10 +34,8 @@ class JointPrior(nn.Module):
         guidance_interval: tuple[float, float] | None = None,
         overlap: int = 16_000,
         max_rows: int = 32,
-        adapt: float = 0.0,
     ) -> None:
         super().__init__()
-        self.adapt = adapt
         self.overlap, self.max_rows = overlap, max_rows
         self.priors = nn.ModuleDict(dict(priors))
         self.guidance, self.guidance_interval = guidance, guidance_interval
@@ -112,8 +108,6 @@ class BoundJointPrior:
         batch, _, samples = x.shape
         guided = self._guided(sigma)
         self.evaluations += 2 if guided else 1
-        if self._joint.adapt:
-            self._follow(x, sigma)
         sigmas = sigma / self.gains
         x = x / self.gains[..., None]
         out = torch.empty_like(x)
@@ -148,14 +142,6 @@ class BoundJointPrior:
             for row, source in enumerate(of):
                 parts[source] = known[:, row]
         return torch.stack(cast(list[Tensor], parts), dim=1) * self.gains[..., None, None]
-
-    def _follow(self, x: Tensor, sigma: float) -> None:
-        """Move the gains towards the level of x without its noise."""
-        if sigma > 2 * self.sigma_data:
-            return
-        power = (x.square().mean(-1) - sigma**2) / self.sigma_data**2
-        found = power.clamp_min(1e-4).sqrt()
-        self.gains = self.gains ** (1 - self._joint.adapt) * found**self._joint.adapt
 
 
 def _conditions(

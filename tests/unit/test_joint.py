@@ -88,13 +88,3 @@ def test_a_source_at_a_level_has_the_prior_of_scaled_data() -> None:
     bound = joint.bind(observation, {"noise": 20 * math.log10(0.5)})
     x = torch.randn(1, 2, 640)
     assert torch.allclose(bound.denoise(x, 0.03), x * 0.025**2 / (0.025**2 + 0.03**2))
-
-
-def test_levels_follow_what_is_found_where_noise_no_longer_hides_it() -> None:
-    joint = JointPrior({"noise": GaussianPrior(0.05)}, adapt=0.5)
-    bound = joint.bind(Observation(("a",), torch.zeros(1, 64_000), None, None, ("noise",)))
-    x = torch.randn(1, 1, 64_000) * math.hypot(0.0125, 0.02)
-    bound.denoise(x, 0.2)
-    assert bound.gains.item() == 1
-    bound.denoise(x, 0.02)
-    assert bound.gains.item() == pytest.approx(0.5, rel=0.02)
