@@ -133,6 +133,11 @@ class ScoreModel(pl.LightningModule):
         seen = batch["seen"]
         return self.prior.embed(batch["visual"], seen if keep is None else seen & keep[:, None])
 
+    @staticmethod
+    def _varied(visual: Tensor) -> Tensor:
+        """Crops are augmented; features made beforehand cannot be."""
+        return augment(visual) if visual.ndim == 4 else visual
+
     # -- loss
 
     def error(self, clean: Tensor, sigma: Tensor, cond: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,8 +163,8 @@ class ScoreModel(pl.LightningModule):
         u = (torch.randperm(count, device=clean.device) + torch.rand(count, device=clean.device)) / count
         sigma = self.sigma_law.sample(u, self.prior.sigma_data)
         keep = torch.rand(count, device=clean.device) >= self.dropout
-        if self.prior.conditional and batch["visual"].ndim == 4:
-            batch = batch | {"visual": augment(batch["visual"])}
+        if self.prior.conditional:
+            batch = batch | {"visual": self._varied(batch["visual"])}
         loss, _ = self.error(clean, sigma, self.condition(batch, keep), torch.randn_like(clean))
         self.log("train/loss", loss.mean(), prog_bar=True, batch_size=count)
         relative = sigma / self.prior.sigma_data
@@ -236,8 +241,12 @@ class ScoreModel(pl.LightningModule):
             power = self.prior.stft(audio / rms.clamp_min(1e-4)).abs().square() / self.prior.stft.window.square().sum()
             power = power / self.prior.spectrum.square()[:, None]
             power = heard.powers(power[..., : seen.shape[1] * heard.hops])
-            features.append(self.prior.encoder(augment(batch["visual"].to(self.device)))[seen])
+            features.append(self.prior.encoder(self._varied(batch["visual"].to(self.device)))[seen])
             powers.append(power[seen])
+        if sum(map(len, features)) < 2:
+            raise UserError(
+                "no lips were seen in the first training clips; give talkers with video to a prior with video"
+            )
         heard.fit(torch.cat(features).float(), torch.cat(powers).float())
         for parameter in heard.parameters():
             parameter.copy_(self.trainer.strategy.reduce(parameter, reduce_op="mean"))

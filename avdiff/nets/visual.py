@@ -157,7 +157,7 @@ class LipSpectrum(nn.Module):
         powers = powers.clamp_min(math.exp(2 * self.span[0]))
         mean, deviation = features.mean(0), features.std(0) + 1e-4
         inputs = (features - mean) / deviation
-        weight = torch.zeros(self.dim, inputs.shape[1], requires_grad=True)
+        weight = inputs.new_zeros(self.dim, inputs.shape[1], requires_grad=True)
         bias = (0.5 * powers.mean(0).log()).requires_grad_(True)
         optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
 
