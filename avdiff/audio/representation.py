@@ -29,6 +29,11 @@ class STFT(nn.Module):
         self.n_fft, self.hop, self.bins = n_fft, hop, n_fft // 2 + 1
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
+    @property
+    def energy(self) -> Tensor:
+        """Mean |STFT|² of white noise of unit variance."""
+        return self.window.square().sum()
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., T) real -> complex (..., bins, frames), frames = T // hop + 1."""
         window, n, hop = self.window.to(x.dtype), self.n_fft, self.hop

@@ -152,8 +152,7 @@ class ScoreModel(pl.LightningModule):
         c_out = c_out.squeeze(1)
         with torch.autocast(difference.device.type, enabled=False):
             power = self.prior.stft(difference).abs().square()
-        scale = self.prior.stft.window.square().sum()  # mean |STFT|² of unit-variance white noise
-        weight = 1 / (c_out * c_out.mean(dim=1, keepdim=True)) / scale
+        weight = 1 / (c_out * c_out.mean(dim=1, keepdim=True)) / self.prior.stft.energy
         return (weight * power).mean((1, 2)), difference.square().mean(-1)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -238,7 +237,7 @@ class ScoreModel(pl.LightningModule):
             audio, seen = batch["audio"].to(self.device), batch["seen"].to(self.device)
             rms = audio.square().mean(-1, keepdim=True).sqrt()
             seen = seen & (rms > 1e-4)
-            power = self.prior.stft(audio / rms.clamp_min(1e-4)).abs().square() / self.prior.stft.window.square().sum()
+            power = self.prior.stft(audio / rms.clamp_min(1e-4)).abs().square() / self.prior.stft.energy
             power = power / self.prior.spectrum.square()[:, None]
             power = heard.powers(power[..., : seen.shape[1] * heard.hops])
             features.append(self.prior.encoder(self._varied(batch["visual"].to(self.device)))[seen])

@@ -126,10 +126,7 @@ class Attention(nn.Module):
         attended = F.scaled_dot_product_attention(
             self.query(tokens).unsqueeze(1), self.key(tokens).unsqueeze(1), self.value(tokens).unsqueeze(1)
         )
-        # contiguous: with the strides of the transpose every later layer would run on mixed memory formats, at a fraction
-        # of the speed
-        h = self.out(attended.squeeze(1)).transpose(1, 2).contiguous().unflatten(2, x.shape[2:])
-        return (x + h) * SKIP
+        return (x + self.out(attended.squeeze(1)).transpose(1, 2).unflatten(2, x.shape[2:])) * SKIP
 
 
 class NCSNpp(nn.Module):

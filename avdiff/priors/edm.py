@@ -139,12 +139,10 @@ class EDMPrior(ConditionalDiffusionPrior):
         if not self.coloured:
             return None
         frames = samples // self.stft.hop + 1
-        sd = self.sigma_data * self.spectrum[None, :, None]
-        if cond is None or self.heard is None:
-            return sd.expand(-1, -1, frames)
+        sd = (self.sigma_data * self.spectrum[None, :, None]).expand(-1, -1, frames)
         padded = frames + -frames % self.frame_multiple
-        levels = self._fit(cond.transpose(1, 2), padded)[:, -self.heard.dim :]
-        return sd * self.heard.gains(levels.float(), padded)[..., :frames]
+        gains = None if cond is None else self._gains(self._fit(cond.transpose(1, 2), padded), padded)
+        return sd if gains is None else sd * gains[..., :frames]
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -154,14 +152,17 @@ class EDMPrior(ConditionalDiffusionPrior):
             gains = None
             if cond is not None:
                 cond = self._fit(cond.transpose(1, 2), noisy.shape[-1])
-                if self.heard is not None:
-                    gains = self.heard.gains(cond[:, -self.heard.dim :].float(), noisy.shape[-1])
+                gains = self._gains(cond, noisy.shape[-1])
             c_skip, c_out, c_in, c_noise = self.scalings(sigma, gains)
             whitened = c_in * noisy
         raw = self.network(whitened, c_noise, cond)
         with torch.autocast(x.device.type, enabled=False):
             clean = (c_skip * noisy + c_out * raw.float())[..., :frames]
             return self.stft.inverse(torch.view_as_complex(clean.movedim(1, -1).contiguous()), x.shape[-1])
+
+    def _gains(self, cond: Tensor, frames: int) -> Tensor | None:
+        """What fitted vectors (N, D, F) say of the deviation, (N, bins, frames); None without `heard`."""
+        return None if self.heard is None else self.heard.gains(cond[:, -self.heard.dim :].float(), frames)
 
     def _fit(self, cond: Tensor, frames: int) -> Tensor:
         """Cut or extend (N, D, F) so that its frames cover the padded spectrogram evenly."""

@@ -70,8 +70,8 @@ class DAPS(PosteriorSampler):
         noise = NoiseStream(rng, shape, like)
         sigmas = self.schedule.sigmas()
         x = sigmas[0] * noise.normal()
+        deviation = prior.deviation(shape[-1]) if self.conditional.needs_deviation else None
         for i, sigma in enumerate(sigmas):
-            deviation = prior.deviation(shape[-1]) if self.conditional.needs_deviation else None
             at = Inner(sigma, self.width(sigma, prior.sigma_data), i / len(sigmas), deviation)
             x0_hat = self.ode.solve(prior, x, sigma)
             x0 = self.conditional.draw(x0_hat, likelihood, at, noise)

@@ -25,9 +25,9 @@ class LocalGaussian(ConditionalSampler):
 
     p_k measured as the mean of |X0_hat|² over neighbouring bins. With `known`, v_k is instead what the prior says of the
     source before the mixture is heard: a share of another source that has crept into x0_hat then does not call for more of
-    it. What the mixture leaves unexplained thus goes to the
-    sources that have energy there, as in a Wiener filter, and not to all alike. For white Gaussian sources it is the
-    exact conditional with `PosteriorWidth`; r_t is not used. Ours, not SSNAPS's.
+    it. What the mixture leaves unexplained thus goes to the sources that have energy there, as in a Wiener filter, and not
+    to all alike. For white Gaussian sources it is the exact conditional with `PosteriorWidth`; r_t is not used. Ours, not
+    SSNAPS's.
 
     Attributes:
         known: take v_k from the priors, where all of them can tell.
@@ -59,14 +59,13 @@ class LocalGaussian(ConditionalSampler):
     def draw(self, x0_hat: Tensor, likelihood: BoundLikelihood, at: Inner, noise: NoiseStream) -> Tensor:
         gaussian = gaussian_of(likelihood, "LocalGaussian")
         stft = STFT(self.n_fft, self.hop).to(x0_hat)
-        energy = stft.window.square().sum()  # of a bin of white noise of unit variance
 
         def spectrum(x: Tensor) -> Tensor:
             return stft(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
         centre = spectrum(x0_hat)
         if at.deviation is None:
-            variance = self._variance(centre.abs().square() / energy, at.sigma)  # (B, K, bins, frames)
+            variance = self._variance(centre.abs().square() / stft.energy, at.sigma)  # (B, K, bins, frames)
         else:
             known = at.deviation.square()
             variance = (known * at.sigma**2 / (known + at.sigma**2)).clamp_min(_LEAST)
