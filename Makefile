@@ -58,8 +58,9 @@ benchmark: setup ## score a method on the embedded benchmark: METHOD=ssnaps CLIP
 	$(BIN)/avdiff benchmark --method $(METHOD) --clips $(CLIPS) $(ARGS)
 
 train-speech: setup ## train the lip encoder, then the audio-visual speech prior: DATA=synthetic CLUSTER=local
+	$(call known,lips)
 	$(call known,speech)
-	$(call fit,lips,speech)
+	$(call fit,lips,lips)
 	$(call fit,speech,speech)
 
 train-noise: setup ## train the noise prior: DATA=synthetic CLUSTER=local

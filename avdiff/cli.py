@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from avdiff.errors import UserError
 
-DEFAULT_METHOD = "ssnaps_fast"  # of what people type; benchmarks default to the paper's settings
+DEFAULT_METHOD = "local_em"  # of what people type; benchmarks default to the paper's settings
 
 LIGHTNING = {
     "fit": "train a prior, or any LightningModule, from composed --config files",

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from avdiff.errors import UserError
+
 SAMPLES_PER_FRAME = 640
 UNKNOWN = 255
 
@@ -34,11 +36,12 @@ class ClipFolder(Dataset):
         seconds: of a crop; shorter clips are zero-padded (and unseen) at the end.
         random: crop anywhere, on a video frame; else from the start.
         clips: use only the first so many; None for all.
+        skip: leave out so many of these at the start.
         video: give `visual`, `seen` and `phonemes` too.
     """
 
     def __init__(
-        self, folder: Path, seconds: float, random: bool, clips: int | None = None, video: bool = True
+        self, folder: Path, seconds: float, random: bool, clips: int | None = None, video: bool = True, skip: int = 0
     ) -> None:
         if not (folder / "audio.npy").is_file():
             raise FileNotFoundError(f"{folder} holds no audio.npy; expected a folder of prepared clips")
@@ -47,12 +50,16 @@ class ClipFolder(Dataset):
         self.mouth = _load(folder / "mouth.npy") if video else None
         self.seen, self.phonemes = _load(folder / "seen.npy"), _load(folder / "phonemes.npy")
         self.frames, self.random, self.video = round(seconds * 25), random, video
-        self.count = len(self.audio) if clips is None else min(clips, len(self.audio))
+        self.skip = skip
+        self.count = (len(self.audio) if clips is None else min(clips, len(self.audio))) - skip
+        if self.count < 1:
+            raise UserError(f"{skip} of {self.count + skip} clips are to be left out, which leaves none; lower skip")
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index += self.skip
         length = int(self.lengths[index]) if self.lengths is not None else self.audio.shape[1]
         spare = max(0, length // SAMPLES_PER_FRAME - self.frames)
         start = int(torch.randint(spare + 1, ())) if self.random else 0
@@ -89,6 +96,8 @@ class CleanClips(pl.LightningDataModule):
         real: folders of prepared real clips, each with `train` and `val` inside, used beside the embedded corpus.
         repeat: how often a real training clip is seen for each time a synthetic one is.
         clips: embedded training clips of 4 s; generated on first use.
+        skip: leave out so many of these at the start. A prior whose lip encoder learned from the same clips trusts lips
+            more than it should on unseen faces.
         generators: processes that generate them; None for one a core.
     """
 
@@ -102,13 +111,14 @@ class CleanClips(pl.LightningDataModule):
         real: Sequence[Path] = (),
         repeat: int = 1,
         clips: int = 1000,
+        skip: int = 0,
         val_clips: int = 48,
         generators: int | None = None,
     ) -> None:
         super().__init__()
         self.batch_size, self.seconds, self.workers = batch_size, seconds, workers
         self.real, self.repeat = [Path(folder) for folder in real], repeat
-        self.clips, self.val_clips, self.generators = clips, val_clips, generators
+        self.clips, self.skip, self.val_clips, self.generators = clips, skip, val_clips, generators
 
     def generate(self, split: str, clips: int) -> Path:
         """Make the embedded clips, or find them; returns their folder."""
@@ -119,10 +129,10 @@ class CleanClips(pl.LightningDataModule):
         self.generate("val", self.val_clips)
 
     def setup(self, stage: str) -> None:
-        def folder(path: Path, seconds: float, random: bool, clips: int | None = None) -> ClipFolder:
-            return ClipFolder(path, seconds, random, clips, self.video)
+        def folder(path: Path, seconds: float, random: bool, clips: int | None = None, skip: int = 0) -> ClipFolder:
+            return ClipFolder(path, seconds, random, clips, self.video, skip)
 
-        train: list[Dataset] = [folder(self.generate("train", self.clips), self.seconds, True, self.clips)]
+        train: list[Dataset] = [folder(self.generate("train", self.clips), self.seconds, True, self.clips, self.skip)]
         for path in self.real:
             train += [folder(path / "train", self.seconds, True)] * self.repeat
         self.train: Dataset = ConcatDataset(train)

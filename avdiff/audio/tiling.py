@@ -60,22 +60,44 @@ class Tiling:
         firsts = [start // SAMPLES_PER_FRAME for start in self.starts]
         return torch.stack([x[:, first : first + frames] for first in firsts], dim=1)
 
+    def cut_map(self, x: Tensor, hop: int) -> Tensor:
+        """Values of a centred STFT, (N, bins, length // hop + 1) -> (N, windows, bins, window // hop + 1).
+
+        The last frame is repeated beyond the end. Windows must start on frames: `hop` divides 640.
+        """
+        if len(self.starts) == 1:
+            return x.unsqueeze(1)
+        wanted = self.padded // hop + 1
+        x = torch.cat([x, x[..., -1:].expand(*x.shape[:-1], wanted - x.shape[-1])], dim=-1)
+        frames = self.window // hop + 1
+        return torch.stack([x[..., start // hop : start // hop + frames] for start in self.starts], dim=1)
+
     def join(self, windows: Tensor) -> Tensor:
         """(N, windows, window) -> (N, length), linear cross-fades over every overlap; undoes `cut`."""
-        if len(self.starts) == 1:
+        return self._join(windows, self.starts)[..., : self.length]
+
+    def join_map(self, windows: Tensor, hop: int) -> Tensor:
+        """(N, windows, bins, window // hop + 1) -> (N, bins, length // hop + 1), cross-faded; undoes `cut_map`."""
+        starts = tuple(start // hop for start in self.starts)
+        return self._join(windows, starts)[..., : self.length // hop + 1]
+
+    def _join(self, windows: Tensor, starts: tuple[int, ...]) -> Tensor:
+        """(N, windows, ..., W) -> (N, ..., starts[-1] + W)."""
+        if len(starts) == 1:
             return windows[:, 0]
-        ramp = torch.arange(1, self.window + 1, device=windows.device, dtype=windows.dtype)
+        size = windows.shape[-1]
+        ramp = torch.arange(1, size + 1, device=windows.device, dtype=windows.dtype)
         weights = []
-        for i, start in enumerate(self.starts):
+        for i, start in enumerate(starts):
             weight = torch.ones_like(ramp)
             if i:
-                weight = torch.minimum(weight, ramp / (self.starts[i - 1] + self.window - start + 1))
-            if i + 1 < len(self.starts):
-                weight = torch.minimum(weight, ramp.flip(0) / (start + self.window - self.starts[i + 1] + 1))
+                weight = torch.minimum(weight, ramp / (starts[i - 1] + size - start + 1))
+            if i + 1 < len(starts):
+                weight = torch.minimum(weight, ramp.flip(0) / (start + size - starts[i + 1] + 1))
             weights.append(weight)
-        out = windows.new_zeros(windows.shape[0], self.padded)
-        total = windows.new_zeros(self.padded)
-        for i, (start, weight) in enumerate(zip(self.starts, weights, strict=True)):
-            out[:, start : start + self.window] += weight * windows[:, i]
-            total[start : start + self.window] += weight
-        return (out / total)[:, : self.length]
+        out = windows.new_zeros(windows.shape[0], *windows.shape[2:-1], starts[-1] + size)
+        total = windows.new_zeros(starts[-1] + size)
+        for i, (start, weight) in enumerate(zip(starts, weights, strict=True)):
+            out[..., start : start + size] += weight * windows[:, i]
+            total[start : start + size] += weight
+        return out / total

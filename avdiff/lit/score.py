@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from avdiff.errors import UserError
+from avdiff.lit.covariance import RandomCovariance, shaped_noise
 from avdiff.lit.lips import augment
 from avdiff.nets.visual import LipSpectrum
 from avdiff.priors.edm import EDMPrior
@@ -80,6 +81,10 @@ class ScoreModel(pl.LightningModule):
             SSNAPS is silent; LipVoicer, of the same first author, uses 0.2.
         gain_db: range of the clip level relative to sigma_data; what normalised mixtures leave to their sources.
         spectrum_batches: training batches that a coloured prior's spectrum is measured on before the first step.
+        covariance: law of noise whose level differs from bin to bin, for a prior that takes it; None for white noise
+            throughout (SSNAPS).
+        likelihood_weight: weight of the negative log-likelihood of the error, for a prior that says its variance.
+        remeasure: measure the spectrum, and what the lips say of it, although `initial` has both.
         initial: weights to start from: a folder with model.safetensors, or such a file. Parts that it lacks stay as they are.
     """
 
@@ -93,6 +98,9 @@ class ScoreModel(pl.LightningModule):
         dropout: float = 0.1,
         gain_db: tuple[float, float] = (-12.0, 3.0),
         spectrum_batches: int = 32,
+        covariance: RandomCovariance | None = None,
+        likelihood_weight: float = 0.1,
+        remeasure: bool = False,
         initial: Path | None = None,
     ) -> None:
         super().__init__()
@@ -100,9 +108,16 @@ class ScoreModel(pl.LightningModule):
         self.sigma_law = sigma_law or PolyUniform()
         self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps
         self.dropout, self.gain_db, self.spectrum_batches = dropout, gain_db, spectrum_batches
+        self.covariance, self.likelihood_weight = covariance, likelihood_weight
+        if covariance is not None and not prior.local:
+            raise UserError(
+                "covariance is set, but this prior's network is not told the noise level of every bin; take a preset that is, "
+                "or leave covariance out: --model.init_args.covariance null"
+            )
         self._measured = False
         if initial is not None:
             self._start_from(initial)
+            self._measured = self._measured and not remeasure
 
     def _start_from(self, source: Path) -> None:
         file = source / "model.safetensors" if source.is_dir() else source
@@ -140,20 +155,41 @@ class ScoreModel(pl.LightningModule):
 
     # -- loss
 
-    def error(self, clean: Tensor, sigma: Tensor, cond: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted loss and plain mean square error of each clip, both (B,).
+    def error(
+        self, clean: Tensor, noise: Tensor, sigma: Tensor, cond: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Weighted loss, plain mean square error and negative log-likelihood of the error of each clip, all (B,).
 
-        A flat prior gets EDM's weight 1 / c_out². A coloured one is weighted by 1 / (c_out(f) mean c_out): half way between equal
-        weight to every bin and equal weight to every sample (ours).
+        A flat prior gets EDM's weight 1 / c_out². A coloured one is weighted by 1 / (c_out mean c_out): half way between equal
+        weight to every bin and equal weight to every sample (ours). The likelihood takes the error in a bin as Gaussian with
+        the variance that the prior says; None for a prior that does not.
+
+        Args:
+            clean, noise: (B, T).
+            sigma: what the prior is told of the noise, (B,) or (B, bins, frames).
+            cond: see `condition`.
         """
-        noisy = clean + sigma[:, None] * noise
-        difference = self.prior.denoise(noisy, sigma, cond).float() - clean
+        mean, variance = self.prior.predict(clean + noise, sigma, cond)
+        difference = mean.float() - clean
         _, c_out, _, _ = self.prior.scalings(sigma)
         c_out = c_out.squeeze(1)
         with torch.autocast(difference.device.type, enabled=False):
-            power = self.prior.stft(difference).abs().square()
-        weight = 1 / (c_out * c_out.mean(dim=1, keepdim=True)) / self.prior.stft.energy
-        return (weight * power).mean((1, 2)), difference.square().mean(-1)
+            power = self.prior.stft(difference).abs().square() / self.prior.stft.energy
+        weight = 1 / (c_out * c_out.mean(dim=(1, 2), keepdim=True))
+        likelihood = None
+        if variance is not None:
+            likelihood = (power.detach() / variance + variance.log() - 2 * c_out.log()).mean((1, 2))
+        return (weight * power).mean((1, 2)), difference.square().mean(-1), likelihood
+
+    def _noise(self, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise of deviation sigma (B,) in mean square, shaped where `covariance` is set; and what the prior is told of it."""
+        if self.covariance is None:
+            return sigma[:, None] * torch.randn_like(clean), sigma
+        stft = self.prior.stft
+        frames = clean.shape[1] // stft.hop + 1
+        deviation, told = self.covariance.sample(len(clean), stft.bins, frames, clean.device)
+        noise = shaped_noise(stft, deviation, clean.shape[1])
+        return sigma[:, None] * noise, sigma[:, None, None] * told
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         clean = self.levelled(batch["audio"])
@@ -164,14 +200,18 @@ class ScoreModel(pl.LightningModule):
         keep = torch.rand(count, device=clean.device) >= self.dropout
         if self.prior.conditional:
             batch = batch | {"visual": self._varied(batch["visual"])}
-        loss, _ = self.error(clean, sigma, self.condition(batch, keep), torch.randn_like(clean))
+        loss, _, likelihood = self.error(clean, *self._noise(clean, sigma), self.condition(batch, keep))
         self.log("train/loss", loss.mean(), prog_bar=True, batch_size=count)
+        total = loss.mean()
+        if likelihood is not None:
+            self.log("train/error_likelihood", likelihood.mean(), batch_size=count)
+            total = total + self.likelihood_weight * likelihood.mean()
         relative = sigma / self.prior.sigma_data
         for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 2), (2, math.inf)):
             inside = (relative >= low) & (relative < high)
             if inside.any():
                 self.log(f"train/loss_sigma_{low}", loss[inside].mean(), batch_size=int(inside.sum()))
-        return loss.mean()
+        return total
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         audio = batch["audio"]
@@ -190,7 +230,7 @@ class ScoreModel(pl.LightningModule):
             noise = torch.randn(clean.shape, generator=generator, device=clean.device)
             errors = {}
             for name, cond in conditions.items():
-                loss, square = self.error(clean, sigma, cond, noise)
+                loss, square, _ = self.error(clean, sigma[:, None] * noise, sigma, cond)
                 errors[name] = 10 * torch.log10(square.mean() / power)
                 self.log(f"val/error_db_sigma_{level}{name}", errors[name], batch_size=count, sync_dist=True)
                 if not name:
@@ -198,6 +238,16 @@ class ScoreModel(pl.LightningModule):
             if self.prior.conditional:
                 gain = errors["_no_lips"] - errors[""]
                 self.log(f"val/lips_gain_db_sigma_{level}", gain, batch_size=count, sync_dist=True)
+        if self.covariance is not None:
+            with torch.random.fork_rng(devices=[audio.device] if audio.is_cuda else []):
+                torch.manual_seed(batch_idx)
+                shaped = self._noise(clean, clean.new_full((count,), self.prior.sigma_data))
+            for name, cond in conditions.items():
+                _, square, likelihood = self.error(clean, *shaped, cond)
+                error = 10 * torch.log10(square.mean() / power)
+                self.log(f"val/error_db_shaped{name}", error, batch_size=count, sync_dist=True)
+                if likelihood is not None and not name:
+                    self.log("val/error_likelihood", likelihood.mean(), batch_size=count, sync_dist=True)
         self.log("val/loss", torch.stack(total).mean(), prog_bar=True, batch_size=count, sync_dist=True)
 
     # -- set-up

@@ -150,6 +150,7 @@ class NCSNpp(nn.Module):
             published form (9.8 at hop 160 and Hann 510).
         mask: also predict a gain for every bin of the input and add the product. A denoiser is mostly a filter, and few
             channels cannot multiply. Ours.
+        local: also take the noise level in every bin, and return a third plane, for the log-variance of the error. Ours.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class NCSNpp(nn.Module):
         compression: float = 1.0,
         scale: float = 1.0,
         mask: bool = False,
+        local: bool = False,
     ) -> None:
         super().__init__()
         if cond_planes and not cond_dim:
@@ -195,6 +197,7 @@ class NCSNpp(nn.Module):
         self.stem = conv(folded, channels, 3)
         self.planes = nn.Conv1d(cond_dim, cond_planes * heights[0], 1) if cond_dim is not None and cond_planes else None
         self.plane_stem = conv(cond_planes, channels, 3, gain=NEAR_ZERO) if cond_planes else None
+        self.local_stem = conv(folded // 2, channels, 3, gain=NEAR_ZERO) if local else None
         self.frequency = nn.ParameterList(
             [nn.Parameter(torch.zeros(width, height, 1)) for width, height in zip(widths, heights, strict=True)]
             if frequency_embedding
@@ -229,12 +232,10 @@ class NCSNpp(nn.Module):
             if level:
                 self.grow.append(block(width, width, "up"))
         self.output = conv(wanted, wanted, 1)
+        self.local_head = conv(width, folded // 2, 3, gain=NEAR_ZERO) if local else None
 
     def _fold(self, x: Tensor) -> Tensor:
-        """(N, 2, bins, frames) -> (N, 2 * patch, bins / patch, frames / patch)."""
-        if self.compression != 1:
-            magnitude = x.square().sum(1, keepdim=True).add(1e-8).sqrt()
-            x = x * magnitude ** (self.compression - 1)
+        """Planes (N, C, bins, frames) -> (N, C * patch, bins / patch, frames / patch)."""
         p, q = self.patch
         n, c, h, w = x.shape
         return x.view(n, c, h // p, p, w // q, q).permute(0, 1, 3, 5, 2, 4).reshape(n, c * p * q, h // p, w // q)
@@ -245,25 +246,34 @@ class NCSNpp(nn.Module):
         n, _, h, w = x.shape
         return x.view(n, -1, p, q, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, -1, h * p, w * q)
 
-    def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None) -> Tensor:
+    def _compress(self, x: Tensor) -> Tensor:
+        if self.compression == 1:
+            return x
+        magnitude = x.square().sum(1, keepdim=True).add(1e-8).sqrt()
+        return x * magnitude ** (self.compression - 1)
+
+    def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None, local: Tensor | None = None) -> Tensor:
         """The raw network F.
 
         Args:
             x: (N, 2, bins, frames), real and imaginary part; frames a multiple of `time_multiple`.
             c_noise: (N,) noise condition (EDM: ln(sigma) / 4).
             cond: (N, cond_dim, F) conditioning spread evenly over the frames, or None.
+            local: (N, bins, frames) log noise level in every bin, for a network with `local`; None where it is not.
 
         Returns:
-            (N, 2, bins, frames).
+            (N, 2, bins, frames), and a third plane where the network has `local`.
         """
         if x.shape[-1] % self.time_multiple:
             raise ValueError(f"{x.shape[-1]} frames were given; pad to a multiple of {self.time_multiple}")
         noise = self.embed(c_noise)
-        pyramid_in = self._fold(x / self.scale)
+        pyramid_in = self._fold(self._compress(x / self.scale))
         h = self.stem(pyramid_in)
         if self.planes is not None and self.plane_stem is not None and cond is not None:
             planes = resample_time(self.planes(cond), h.shape[-1])
             h = h + self.plane_stem(planes.unflatten(1, (self.cond_planes, h.shape[2])))
+        if self.local_stem is not None and local is not None:
+            h = h + self.local_stem(self._fold(local[:, None]))
         if self.frequency:
             h = h + self.frequency[0]
 
@@ -289,15 +299,19 @@ class NCSNpp(nn.Module):
             for _ in range(self.blocks + 1):
                 block, attention = next(decoder)
                 h = attention(block(torch.cat([h, skips.pop()], dim=1), noise, cond))
-            head = self.head[step](F.silu(self.head_norm[step](h)))
+            last = F.silu(self.head_norm[step](h))
+            head = self.head[step](last)
             pyramid_out = head if pyramid_out is None else up(pyramid_out) + head
             if step < self.levels - 1:
                 h = self.grow[step](h, noise, cond)
         assert pyramid_out is not None
         planes = self._unfold(self.output(pyramid_out))
+        out = planes[:, :2] * self.scale
         if self.mask:
-            return planes[:, :2] * self.scale + planes[:, 2:] * x
-        return planes * self.scale
+            out = out + planes[:, 2:] * x
+        if self.local_head is not None:
+            out = torch.cat([out, self._unfold(self.local_head(last))], dim=1)
+        return out
 
     def _embed_frequency(self, h: Tensor, level: int) -> Tensor:
         # the first map of a level still has the width of the level above

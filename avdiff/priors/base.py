@@ -20,12 +20,14 @@ class DiffusionPrior(nn.Module, ABC):
         sample_rate: Hz.
         window: length in samples that the prior was trained on, or None if it takes any length.
         conditional: whether it takes video, i.e. has `embed` and `null`.
+        local: whether it takes noise whose level differs from bin to bin and says how sure it is, i.e. has `estimate`.
     """
 
     sigma_data: float
     sample_rate: int
     window: int | None = None
     conditional: bool = False
+    local: bool = False
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -39,6 +41,21 @@ class DiffusionPrior(nn.Module, ABC):
         Returns:
             (N, T).
         """
+
+    def estimate(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean of p(x0 | x0 + n = x, cond) and the variance of its error, for Gaussian n of a level of its own in every bin.
+
+        Bins are those of a centred STFT, 510 / 160 Hann; levels those of white noise with as much energy there.
+
+        Args:
+            x: (N, T).
+            sigma: (N, bins, frames) deviation of n, > 0.
+            cond: (N, F, D) or None.
+
+        Returns:
+            (N, T) and (N, bins, frames).
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes white noise only")
 
     def deviation(self, samples: int, cond: Tensor | None = None) -> Tensor | None:
         """Deviation of the data in each bin of a centred STFT, given what is seen; None where the prior cannot say.
@@ -87,6 +104,21 @@ class BoundPrior(Protocol):
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """(B, K, T) -> (B, K, T): every source's denoiser at one noise level."""
+        ...
+
+    def estimate(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Every source's mean and variance in noise of its own level in every bin; see `DiffusionPrior.estimate`. No guidance.
+
+        Args:
+            x: (B, K, T).
+            sigma: (B, K, bins, frames).
+
+        Returns:
+            (B, K, T) and (B, K, bins, frames).
+
+        Raises:
+            UserError: a prior takes white noise only.
+        """
         ...
 
     def deviation(self, samples: int) -> Tensor | None:

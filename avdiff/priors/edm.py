@@ -18,6 +18,8 @@ from avdiff.nets.visual import LipSpectrum, VisualEncoder
 from avdiff.priors.base import ConditionalDiffusionPrior
 from avdiff.types import SAMPLE_RATE, SAMPLES_PER_FRAME
 
+_LOG_ERROR = (-10.0, 5.0)  # span of the log of the error's variance, relative to a linear denoiser's
+
 
 class EDMPrior(ConditionalDiffusionPrior):
     """D(x; sigma) = c_skip x + c_out F(c_in x, ln(sigma)/4, v), in the spectrogram of x.
@@ -70,6 +72,7 @@ class EDMPrior(ConditionalDiffusionPrior):
             raise ValueError(f"the conditioning vectors have {given} values, the network takes {network.cond_dim}")
         self.network, self.encoder, self.adapter, self.heard = network, encoder, adapter, heard
         self.conditional = encoder is not None
+        self.local = network.local_stem is not None
         self.sigma_data, self.sample_rate, self.window = sigma_data, sample_rate, window
         self.freeze_encoder, self.coloured = freeze_encoder, coloured
         self.stft = STFT(n_fft, hop)
@@ -121,19 +124,23 @@ class EDMPrior(ConditionalDiffusionPrior):
         return vectors.expand(count, -1, -1)
 
     def scalings(self, sigma: Tensor, gains: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """c_skip, c_out, c_in of shape (N, 1, bins, 1) and c_noise (N,), always in float32.
+        """c_skip, c_out, c_in of shape (N, 1, bins, 1 or frames) and c_noise (N,), always in float32.
 
         Args:
-            sigma: (N,).
-            gains: (N, bins, frames) of `heard`, on the deviation of the data; the last axis of the result is then frames.
+            sigma: (N,), or (N, bins, frames) for noise whose level differs from bin to bin.
+            gains: (N, bins, frames) of `heard`, on the deviation of the data.
         """
         sigma = sigma.float()
-        sd = (self.sigma_data * self.spectrum)[None, None, :, None]
-        if gains is not None:
-            sd = sd * gains[:, None]
-        s = sigma[:, None, None, None]
+        sd = self._deviation(gains)
+        s = sigma[:, None, None, None] if sigma.ndim == 1 else sigma[:, None]
         total = s.square() + sd.square()
-        return sd.square() / total, s * sd * total.rsqrt(), total.rsqrt(), sigma.log() / 4
+        mean = sigma if sigma.ndim == 1 else sigma.square().mean((1, 2)).sqrt()
+        return sd.square() / total, s * sd * total.rsqrt(), total.rsqrt(), mean.log() / 4
+
+    def _deviation(self, gains: Tensor | None) -> Tensor:
+        """Of the data: (1, 1, bins, 1), or (N, 1, bins, frames) with gains."""
+        sd = (self.sigma_data * self.spectrum)[None, None, :, None]
+        return sd if gains is None else sd * gains[:, None]
 
     def deviation(self, samples: int, cond: Tensor | None = None) -> Tensor | None:
         if not self.coloured:
@@ -145,20 +152,41 @@ class EDMPrior(ConditionalDiffusionPrior):
         return sd if gains is None else sd * gains[..., :frames]
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self.predict(x, sigma, cond)[0]
+
+    def estimate(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean, variance = self.predict(x, sigma, cond)
+        if variance is None:
+            return super().estimate(x, sigma, cond)
+        return mean, variance
+
+    def predict(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """`denoise` or `estimate`, by the shape of sigma; no variance without `local`."""
         with torch.autocast(x.device.type, enabled=False):
             noisy = torch.view_as_real(self.stft(x.float())).movedim(-1, 1)  # (N, 2, bins, frames)
             frames = noisy.shape[-1]
-            noisy = F.pad(noisy, (0, -frames % self.frame_multiple))
+            spare = -frames % self.frame_multiple
+            noisy = F.pad(noisy, (0, spare))
+            if sigma.ndim > 1:
+                sigma = F.pad(sigma, (0, spare), mode="replicate")
             gains = None
             if cond is not None:
                 cond = self._fit(cond.transpose(1, 2), noisy.shape[-1])
                 gains = self._gains(cond, noisy.shape[-1])
             c_skip, c_out, c_in, c_noise = self.scalings(sigma, gains)
+            local = None
+            if self.local:
+                s = sigma[:, None, None] if sigma.ndim == 1 else sigma
+                local = (s / self._deviation(gains)[:, 0]).log().expand(noisy[:, 0].shape) / 4
             whitened = c_in * noisy
-        raw = self.network(whitened, c_noise, cond)
+        raw = self.network(whitened, c_noise, cond, local)
         with torch.autocast(x.device.type, enabled=False):
-            clean = (c_skip * noisy + c_out * raw.float())[..., :frames]
-            return self.stft.inverse(torch.view_as_complex(clean.movedim(1, -1).contiguous()), x.shape[-1])
+            raw = raw.float()
+            clean = (c_skip * noisy + c_out * raw[:, :2])[..., :frames]
+            clean = self.stft.inverse(torch.view_as_complex(clean.movedim(1, -1).contiguous()), x.shape[-1])
+            if raw.shape[1] == 2:
+                return clean, None
+            return clean, (c_out.square() * raw[:, 2:].clamp(*_LOG_ERROR).exp())[:, 0, :, :frames]
 
     def _gains(self, cond: Tensor, frames: int) -> Tensor | None:
         """What fitted vectors (N, D, F) say of the deviation, (N, bins, frames); None without `heard`."""

@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from avdiff.errors import UserError
 from avdiff.priors.base import ConditionalDiffusionPrior, DiffusionPrior
-from avdiff.priors.tiled import tiled_denoise
+from avdiff.priors.tiled import tiled_denoise, tiled_estimate
 from avdiff.types import OFFSCREEN, SPEAKER, Observation, Role
 
 
@@ -129,6 +130,30 @@ class BoundJointPrior:
                 clean = torch.cat([guide, clean[:, visible:]], dim=1)
             out[:, sources] = clean
         return out * self.gains[..., None]
+
+    def estimate(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """See `avdiff.priors.base.BoundPrior`."""
+        self.evaluations += 1
+        batch = x.shape[0]
+        x, sigma = x / self.gains[..., None], sigma / self.gains[..., None, None]
+        mean, variance = torch.empty_like(x), torch.empty_like(sigma)
+        for prior, of, cond, _ in self._groups:
+            if not prior.local:
+                raise UserError(
+                    f"the sampler wants priors that take noise of its own level in every bin, which the one for source {of[0]} "
+                    "does not; take the shipped priors, or another method"
+                )
+            rows, noise = x[:, of].flatten(0, 1), sigma[:, of].flatten(0, 1)
+            parts = tiled_estimate(
+                prior,
+                rows,
+                noise,
+                None if cond is None else cond.flatten(0, 1),
+                self._joint.overlap,
+                self._joint.max_rows,
+            )
+            mean[:, of], variance[:, of] = (part.unflatten(0, (batch, len(of))) for part in parts)
+        return mean * self.gains[..., None], variance * self.gains[..., None, None].square()
 
     def deviation(self, samples: int) -> Tensor | None:
         """See `avdiff.priors.base.BoundPrior`."""

@@ -39,6 +39,7 @@ def _small(cond_dim: int | None = None, cond_planes: int = 0) -> NCSNpp:
         compression=0.5,
         scale=STFT_SCALE,
         mask=True,
+        local=True,
     )
 
 
@@ -57,7 +58,8 @@ def small_speech() -> EDMPrior:
 
 def tiny_noise() -> EDMPrior:
     """For tests: the small shape at a quarter of its width."""
-    return EDMPrior(NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4), compression=0.5, scale=STFT_SCALE))
+    network = NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4), compression=0.5, scale=STFT_SCALE, local=True)
+    return EDMPrior(network, coloured=True)
 
 
 def tiny_speech() -> EDMPrior:
@@ -72,6 +74,7 @@ def tiny_speech() -> EDMPrior:
         scale=STFT_SCALE,
         cond_dim=adapter.dim + heard.dim,
         cond_planes=1,
+        local=True,
     )
     return EDMPrior(network, encoder=encoder, adapter=adapter, heard=heard, coloured=True)
 

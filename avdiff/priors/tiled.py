@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from avdiff.audio.representation import STFT
 from avdiff.audio.tiling import Tiling
 from avdiff.priors.base import DiffusionPrior
 
@@ -26,22 +29,45 @@ def tiled_denoise(
     Returns:
         (N, T).
     """
-    count, length = x.shape
-    tiling = Tiling.cover(length, prior.window or length, overlap) if _long(prior, length) else None
-    rows = x if tiling is None else tiling.cut(x).flatten(0, 1)
-    windows = rows.shape[0] // count
-    sigmas = sigma.repeat_interleave(windows)
-    if cond is not None and tiling is not None:
-        cond = tiling.cut_frames(cond).flatten(0, 1)
+    tiling = _tiling(prior, x, overlap)
     parts = [
-        prior.denoise(
-            rows[i : i + max_rows], sigmas[i : i + max_rows], None if cond is None else cond[i : i + max_rows]
-        )
-        for i in range(0, rows.shape[0], max_rows)
+        prior.denoise(*rows) for rows in _rows(tiling, x, sigma.repeat_interleave(len(tiling.starts)), cond, max_rows)
     ]
-    clean = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return clean if tiling is None else tiling.join(clean.unflatten(0, (count, windows)))
+    return tiling.join(torch.cat(parts).unflatten(0, (len(x), -1)))
 
 
-def _long(prior: DiffusionPrior, length: int) -> bool:
-    return prior.window is not None and length > prior.window
+def tiled_estimate(
+    prior: DiffusionPrior, x: Tensor, sigma: Tensor, cond: Tensor | None, overlap: int, max_rows: int
+) -> tuple[Tensor, Tensor]:
+    """`prior.estimate` in the same way.
+
+    Args:
+        sigma: (N, bins, frames).
+
+    Returns:
+        (N, T) and (N, bins, frames).
+    """
+    tiling = _tiling(prior, x, overlap)
+    hop = STFT().hop
+    maps = tiling.cut_map(sigma, hop).flatten(0, 1)
+    parts = [prior.estimate(*rows) for rows in _rows(tiling, x, maps, cond, max_rows)]
+    means, variances = (torch.cat(part).unflatten(0, (len(x), -1)) for part in zip(*parts, strict=True))
+    return tiling.join(means), tiling.join_map(variances, hop)
+
+
+def _tiling(prior: DiffusionPrior, x: Tensor, overlap: int) -> Tiling:
+    length = x.shape[1]
+    if prior.window is None or length <= prior.window:
+        return Tiling(length, length, (0,))
+    return Tiling.cover(length, prior.window, overlap)
+
+
+def _rows(
+    tiling: Tiling, x: Tensor, sigma: Tensor, cond: Tensor | None, max_rows: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Windows and what belongs to them, at most `max_rows` at a time."""
+    rows = tiling.cut(x).flatten(0, 1)
+    conds = None if cond is None else tiling.cut_frames(cond).flatten(0, 1)
+    for i in range(0, len(rows), max_rows):
+        some = slice(i, i + max_rows)
+        yield rows[some], sigma[some], None if conds is None else conds[some]

@@ -47,7 +47,7 @@ def test_table_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("talkers", [1, 2, 3])
-@pytest.mark.parametrize("name", ["ssnaps_closed", "ssnaps_fast"])
+@pytest.mark.parametrize("name", ["ssnaps_closed", "ssnaps_fast", "local_em"])
 def test_stable(name: str, talkers: int, hidden: bool, tmp_path: Path) -> None:
     visible = talkers - hidden
     layout = (SPEAKER,) * visible + (OFFSCREEN,) * hidden + (NOISE,)

@@ -32,11 +32,11 @@ def files(pattern: str) -> list[Path]:
 
 
 def trainings() -> list[tuple[Path, Path, Path]]:
-    """Training, data and cluster files that go together: noise in the one folder, talkers in the other."""
+    """Training, data and cluster files that go together."""
     return [
         (train, data, cluster)
         for train in files("train/*.yaml")
-        for data in files("data/noise/*.yaml" if train.stem == "noise" else "data/speech/*.yaml")
+        for data in files(f"data/{train.stem}/*.yaml")
         for cluster in files("cluster/*.yaml")
     ]
 

@@ -105,4 +105,46 @@ def test_deviation_is_that_of_the_scalings() -> None:
     gains = prior.heard.gains(cond[..., -prior.heard.dim :].transpose(1, 2), 100)
     c_skip = prior.scalings(torch.full((2,), 0.05), gains)[0].squeeze(1)
     assert torch.allclose(known[..., :100] ** 2 / (known[..., :100] ** 2 + 0.05**2), c_skip, atol=1e-5)
-    assert tiny_noise().deviation(16_000) is None
+    flat = EDMPrior(NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4)))
+    assert flat.deviation(16_000) is None
+
+
+def test_one_level_everywhere_is_white_noise() -> None:
+    prior = tiny_speech().eval()
+    lips = torch.randint(0, 256, (2, 25, 96, 96), dtype=torch.uint8)
+    x, sigma = torch.randn(2, 16_000) * 0.1, torch.tensor([0.02, 0.1])
+    with torch.no_grad():
+        cond = prior.embed(lips)
+        mean, variance = prior.estimate(x, sigma[:, None, None].expand(2, 256, 101), cond)
+        assert torch.allclose(mean, prior.denoise(x, sigma, cond), atol=1e-6)
+    assert variance.shape == (2, 256, 101)
+
+
+def test_a_new_network_is_as_unsure_as_the_wiener_filter_of_every_bin() -> None:
+    prior = tiny_noise()
+    sigma = torch.full((1, 256, 101), 0.02)
+    sigma[:, :, 50:] = 0.3
+    with torch.no_grad():
+        _, variance = prior.estimate(torch.randn(1, 16_000) * 0.1, sigma)
+    expected = 0.05**2 * sigma**2 / (0.05**2 + sigma**2)
+    assert torch.allclose(variance, expected, rtol=1e-3)
+
+
+def test_what_is_told_of_a_bin_reaches_the_network() -> None:
+    """The same sound, told quiet or loud noise in one corner, is treated otherwise there by the network itself."""
+    torch.manual_seed(0)
+    network = NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4), local=True)
+    for parameter in (network.local_stem.weight, network.local_head.weight):
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, c_noise, local = torch.randn(1, 2, 256, 16), torch.zeros(1), torch.zeros(1, 256, 16)
+    other = local.clone()
+    other[:, :64] = 1.0
+    with torch.no_grad():
+        difference = (network(x, c_noise, None, local) - network(x, c_noise, None, other))[:, 2]
+    assert difference[:, :64].abs().mean() > 1e-3
+
+
+def test_a_prior_of_white_noise_has_no_estimate() -> None:
+    prior = EDMPrior(NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4)))
+    with torch.no_grad(), pytest.raises(NotImplementedError, match="white noise only"):
+        prior.estimate(torch.zeros(1, 16_000), torch.ones(1, 256, 101))

@@ -1,12 +1,16 @@
 """Training of the priors: what the loss sees."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from avdiff.errors import UserError
+from avdiff.lit.covariance import RandomCovariance
 from avdiff.lit.score import LogNormal, PolyUniform, ScoreModel
-from avdiff.priors.presets import tiny_noise, tiny_speech
+from avdiff.priors.presets import paper_noise, tiny_noise, tiny_speech
+from avdiff.priors.store import save_prior
 
 
 def test_buddys_law_has_its_published_quantiles() -> None:
@@ -45,7 +49,7 @@ def test_error_is_edms_weighted_loss() -> None:
     model = ScoreModel(tiny_noise())
     clean, noise = torch.randn(2, 32, 16_000).unbind(0)
     clean, sigma = clean * 0.05, torch.full((32,), 0.1)
-    loss, square = model.error(clean, sigma, None, noise)
+    loss, square, _ = model.error(clean, sigma[:, None] * noise, sigma, None)
     c_out = 0.1 * 0.05 / (0.1**2 + 0.05**2) ** 0.5
     assert (loss.mean() / (square.mean() / c_out**2)).item() == pytest.approx(1, rel=0.03)
 
@@ -66,3 +70,39 @@ def test_dropped_video_trains_the_null_feature() -> None:
     model.training_step(batch, 0).backward()
     assert model.prior.null_feature.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.prior.encoder.parameters())  # frozen
+
+
+def test_shaped_noise_has_the_level_that_was_drawn_and_the_prior_is_told_of_it() -> None:
+    model = ScoreModel(tiny_noise(), covariance=RandomCovariance(white=0.5, exact=1.0))
+    clean, sigma = torch.zeros(64, 16_000), torch.linspace(0.01, 0.1, 64)
+    noise, told = model._noise(clean, sigma)
+    stft = model.prior.stft
+    energy = (stft(noise).abs().square() / stft.energy).mean((1, 2))
+    assert (energy / told.square().mean((1, 2))).tolist() == pytest.approx([1.0] * 64, abs=0.35)
+    assert (told.square().mean((1, 2)).sqrt() / sigma).tolist() == pytest.approx([1.0] * 64, rel=1e-3)
+    white = told.std((1, 2)) == 0
+    assert 10 < white.sum() < 54
+
+
+def test_the_likelihood_of_the_error_is_best_where_the_variance_is_right() -> None:
+    model = ScoreModel(tiny_noise())
+    clean, noise = torch.randn(2, 8, 16_000).unbind(0)
+    clean, sigma = clean * 0.05, torch.full((8,), 0.05)
+    bias = model.prior.network.local_head.bias
+    costs = []
+    for log_variance in (-1.0, 0.0, 1.0):  # a new network is the linear denoiser, whose error has log-variance 0
+        torch.nn.init.constant_(bias, log_variance)
+        costs.append(model.error(clean, sigma[:, None] * noise, sigma, None)[2].mean().item())
+    assert costs[1] < min(costs[0], costs[2])
+    assert costs[1] == pytest.approx(1.0, abs=0.05)
+
+
+def test_weights_to_start_from_keep_their_spectrum_unless_it_is_to_be_measured_again(tmp_path: Path) -> None:
+    save_prior(tmp_path, "tiny_noise", tiny_noise().state_dict())
+    assert ScoreModel(tiny_noise(), initial=tmp_path)._measured
+    assert not ScoreModel(tiny_noise(), initial=tmp_path, remeasure=True)._measured
+
+
+def test_shaped_noise_needs_a_network_that_is_told_of_it() -> None:
+    with pytest.raises(UserError, match="covariance null"):
+        ScoreModel(paper_noise(), covariance=RandomCovariance())

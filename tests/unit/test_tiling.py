@@ -28,3 +28,13 @@ def test_frames_are_cut_where_the_samples_are() -> None:
 def test_a_window_off_the_frame_grid_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 640"):
         Tiling.cover(100_000, 64_001, 16_000)
+
+
+def test_maps_are_cut_and_joined_with_the_sound() -> None:
+    tiling = Tiling.cover(150_000, 64_000, 16_000)
+    x = torch.randn(2, 5, 150_000 // 160 + 1)
+    windows = tiling.cut_map(x, 160)
+    assert windows.shape == (2, len(tiling.starts), 5, 401)
+    for i, start in enumerate(tiling.starts[:-1]):
+        assert torch.equal(windows[:, i], x[..., start // 160 : start // 160 + 401])
+    assert torch.allclose(tiling.join_map(windows, 160), x, atol=1e-5)

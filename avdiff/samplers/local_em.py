@@ -1,0 +1,103 @@
+"""Expectation maximisation in the local Gaussian model, with a denoiser as the model of every source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from avdiff.audio.representation import STFT
+from avdiff.errors import UserError
+from avdiff.likelihood.base import BoundLikelihood
+from avdiff.priors.base import BoundPrior
+from avdiff.rng import ClipNoise
+from avdiff.samplers.base import Callback, Divergence, PosteriorSampler, Progress
+from avdiff.samplers.conditional import gaussian_of
+
+_LEAST = 1e-9  # floor of a variance, in squared waveform units: keeps silence finite
+_TOO_FAR = 100.0  # times the level of the data
+
+
+@dataclass(frozen=True)
+class LocalEM(PosteriorSampler):
+    """Posterior means without annealing: to each source the others are Gaussian noise with a variance in every bin.
+
+    In the local Gaussian model (Duong, Vincent, Gribonval, IEEE TASLP 2010) source k is N(0, v_k) in a bin of the STFT, and EM
+    alternates Wiener filters with v_k <- E|S_k|². Here a denoiser that takes noise of its own level in every bin stands in
+    place of the Wiener filter, so that of the model only the others' variances remain:
+
+        x_k, p_k <- mean and variance of p(s_k | s_k + n = y),  n ~ N(0, sum_{j != k} v_j + std²)
+        v_k      <- v_k(prior)^a  (|X_k|² + p_k, smoothed)^(1 - a)
+
+    It starts from the variances that the priors give before the mixture is heard. One iteration is exact for white Gaussian
+    priors. No draw is made: the result does not depend on the seed. Ours, not SSNAPS's.
+
+    Attributes:
+        iterations: network evaluations a source.
+        bins, frames: neighbourhood that variances are smoothed over, odd.
+        anchor: a, how much of the prior's own variance is kept, 0 to 1.
+        share: part of what the estimates leave of the mixture that is given to them, in proportion to p_k, 0 to 1.
+    """
+
+    iterations: int = 3
+    bins: int = 5
+    frames: int = 9
+    anchor: float = 0.2
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"{self.iterations} iterations were asked for; ask for at least one")
+        if self.bins % 2 == 0 or self.frames % 2 == 0:
+            raise ValueError(f"a neighbourhood of {self.bins} x {self.frames} has no centre; give odd numbers")
+        for name, value in (("anchor", self.anchor), ("share", self.share)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
+
+    @property
+    def needs_closed_form(self) -> bool:
+        return True
+
+    def sample(
+        self,
+        prior: BoundPrior,
+        likelihood: BoundLikelihood,
+        shape: tuple[int, int, int],
+        *,
+        like: Tensor,
+        rng: ClipNoise,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        samples = shape[-1]
+        gaussian = gaussian_of(likelihood, "LocalEM")
+        deviation = prior.deviation(samples)
+        if deviation is None:
+            raise UserError("LocalEM starts from variances that a prior does not know; take priors that do, or DAPS")
+        stft = STFT().to(like)
+        mixture = gaussian.mixture[:, None].expand(shape)
+        heard = stft(gaussian.mixture)[:, None]
+        known = deviation.square()
+        variance = known
+        for i in range(self.iterations):
+            rest = (variance.sum(1, keepdim=True) - variance).clamp_min(_LEAST) + gaussian.std**2
+            x, error = prior.estimate(mixture, rest.sqrt())
+            spectrum = stft(x.flatten(0, 1)).unflatten(0, shape[:2])
+            if self.share:
+                part = self.share * error / (error.sum(1, keepdim=True) + gaussian.std**2)
+                spectrum = spectrum + part * (heard - spectrum.sum(1, keepdim=True))
+                error = error * (1 - part)
+                x = stft.inverse(spectrum.flatten(0, 1), samples).unflatten(0, shape[:2])
+            level = float(rest.mean().sqrt())
+            Divergence.check(x, _TOO_FAR * prior.sigma_data, step=i + 1, sigma=level)
+            power = self._smooth(spectrum.abs().square() / stft.energy + error)
+            variance = known**self.anchor * power ** (1 - self.anchor)
+            if callback is not None:
+                callback(Progress(i + 1, self.iterations, level, x))
+        return x
+
+    def _smooth(self, power: Tensor) -> Tensor:
+        """(B, K, bins, frames)."""
+        pad = (self.bins // 2, self.frames // 2)
+        smooth = F.avg_pool2d(power.flatten(0, 1), (self.bins, self.frames), 1, pad, count_include_pad=False)
+        return smooth.unflatten(0, power.shape[:2])

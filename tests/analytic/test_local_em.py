@@ -1,0 +1,63 @@
+"""EM in the local Gaussian model against Gaussian posteriors."""
+
+import pytest
+import torch
+
+from avdiff.errors import UserError
+from avdiff.likelihood.mixing import GaussianLikelihood
+from avdiff.priors.gaussian import GaussianPrior
+from avdiff.priors.joint import JointPrior
+from avdiff.priors.presets import paper_noise
+from avdiff.rng import ClipNoise
+from avdiff.samplers.local_em import LocalEM
+from avdiff.types import NOISE, OFFSCREEN, Observation
+
+SAMPLES = 16_000
+TALKER, HISS, STD = 0.05, 0.1, 0.02
+
+
+def run(sampler: LocalEM, mixture: torch.Tensor) -> torch.Tensor:
+    joint = JointPrior({OFFSCREEN: GaussianPrior(TALKER), NOISE: GaussianPrior(HISS)})
+    observation = Observation(("a",), mixture, None, None, (OFFSCREEN, NOISE))
+    likelihood = GaussianLikelihood(STD).bind(observation)
+    return sampler.sample(joint.bind(observation), likelihood, (1, 2, SAMPLES), like=mixture, rng=ClipNoise(0, ("a",)))
+
+
+@pytest.mark.parametrize("sampler", [LocalEM(1), LocalEM(4, anchor=1.0)])
+def test_white_gaussian_sources_get_their_posterior_mean(sampler: LocalEM) -> None:
+    mixture = torch.randn(1, SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1
+    x = run(sampler, mixture)
+    total = TALKER**2 + HISS**2 + STD**2
+    for source, std in enumerate((TALKER, HISS)):
+        assert torch.allclose(x[:, source], mixture * std**2 / total, atol=1e-5)
+
+
+def test_a_loud_stretch_that_one_source_may_not_have_is_the_other_sources() -> None:
+    """Both sources are as loud a priori; what was heard raises both variances, and anchored ones less."""
+    mixture = torch.randn(1, SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.4
+    free, anchored = (run(LocalEM(6, anchor=anchor), mixture) for anchor in (0.0, 0.9))
+    left = [(mixture - x.sum(1)).square().mean().item() for x in (free, anchored)]
+    assert left[0] != pytest.approx(left[1], rel=0.05)
+
+
+def test_what_is_left_is_shared_out() -> None:
+    mixture = torch.randn(1, SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.4
+    kept = (mixture - run(LocalEM(3), mixture).sum(1)).square().mean()
+    shared = (mixture - run(LocalEM(3, share=1.0), mixture).sum(1)).square().mean()
+    assert shared < 0.2 * kept
+
+
+def test_a_prior_that_takes_white_noise_only_is_refused() -> None:
+    joint = JointPrior({NOISE: paper_noise()})
+    observation = Observation(("a",), torch.zeros(1, SAMPLES), None, None, (NOISE,))
+    with pytest.raises(UserError, match="take the shipped priors"):
+        joint.bind(observation).estimate(torch.zeros(1, 1, SAMPLES), torch.ones(1, 1, 256, 101))
+
+
+def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(ValueError, match="anchor is 2"):
+        LocalEM(anchor=2)
+    with pytest.raises(ValueError, match="odd"):
+        LocalEM(bins=4)
+    with pytest.raises(ValueError, match="at least one"):
+        LocalEM(0)
