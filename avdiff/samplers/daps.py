@@ -36,6 +36,8 @@ class DAPS(PosteriorSampler):
         conditional: how x0 is drawn.
         ode: how x0_hat is found.
         width: r_t.
+        start: a sampler whose result, with noise of level t_1 on it, is where annealing begins, from a low t_1: a warm start
+            (ours). None for noise alone, as SSNAPS does.
         denoise_last: return D(x0; r) of the last draw, which still carries noise of about r, in place of the draw.
             Not known from the paper; public DAPS code returns the draw, which leaves a faint hiss.
     """
@@ -44,6 +46,7 @@ class DAPS(PosteriorSampler):
     conditional: ConditionalSampler
     ode: ODESolver = field(default_factory=Euler)
     width: Width = field(default_factory=Proportional)
+    start: PosteriorSampler | None = None
     denoise_last: bool = True
 
     def __post_init__(self) -> None:
@@ -55,7 +58,7 @@ class DAPS(PosteriorSampler):
 
     @property
     def needs_closed_form(self) -> bool:
-        return self.conditional.needs_closed_form
+        return self.conditional.needs_closed_form or (self.start is not None and self.start.needs_closed_form)
 
     def sample(
         self,
@@ -70,6 +73,8 @@ class DAPS(PosteriorSampler):
         noise = NoiseStream(rng, shape, like)
         sigmas = self.schedule.sigmas()
         x = sigmas[0] * noise.normal()
+        if self.start is not None:
+            x = x + self.start.sample(prior, likelihood, shape, like=like, rng=rng)
         deviation = prior.deviation(shape[-1]) if self.conditional.needs_deviation else None
         for i, sigma in enumerate(sigmas):
             at = Inner(sigma, self.width(sigma, prior.sigma_data), i / len(sigmas), deviation)

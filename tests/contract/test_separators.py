@@ -17,6 +17,7 @@ from avdiff.samplers.conditional import ConditionalSampler
 from avdiff.samplers.daps import DAPS
 from avdiff.samplers.gaussian import ExactConditional, TruncatedChain
 from avdiff.samplers.langevin import Langevin
+from avdiff.samplers.local import LocalGaussian
 from avdiff.samplers.local_em import LocalEM
 from avdiff.samplers.ode import Euler, Heun
 from avdiff.samplers.schedule import PolySchedule
@@ -55,7 +56,8 @@ METHODS: dict[str, Callable[[], Separator]] = {
     "ssnaps": lambda: _posterior(_daps(Langevin(steps=3, eta=5e-4)), 2 / 3),
     "ssnaps_heun": lambda: _posterior(_daps(Langevin(steps=3, eta=5e-4), ode=Heun(2)), 2 / 3),
     "ssnaps_closed": lambda: _posterior(_daps(TruncatedChain(steps=50, eta=5e-4, step_cap=1.0)), 1.0),
-    "ssnaps_fast": lambda: _posterior(_daps(ExactConditional(), ode=Euler(1), width=PosteriorWidth()), 1.0),
+    "ssnaps_exact": lambda: _posterior(_daps(ExactConditional(), ode=Euler(1), width=PosteriorWidth()), 1.0),
+    "ssnaps_fast": lambda: _posterior(_daps(LocalGaussian(known=True), ode=Euler(1), start=LocalEM(1)), 1.0),
     "local_em": lambda: _posterior(LocalEM(2), 1.0),
     "chunked": lambda: Chunked(_posterior(_daps(ExactConditional()), 1.0), seconds=30),
 }

@@ -6,7 +6,7 @@ import torch
 from avdiff.errors import UserError
 from avdiff.likelihood.mixing import GaussianLikelihood
 from avdiff.rng import ClipNoise
-from avdiff.samplers.base import Divergence, Progress
+from avdiff.samplers.base import Divergence, PosteriorSampler, Progress
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
 from avdiff.samplers.daps import DAPS
 from avdiff.samplers.gaussian import ExactConditional
@@ -93,3 +93,27 @@ def test_langevin_in_place_leaves_its_centre() -> None:
     noise = NoiseStream(ClipNoise(0, KEYS), (2, 2, 30), y)
     Langevin(3, 1e-4).draw(x0_hat, bind(GaussianLikelihood(0.05), y), Inner(1.0, 1.0, 0.0), noise)
     assert not x0_hat.any()
+
+
+class Still(PosteriorSampler):
+    """Always the same sources."""
+
+    def sample(self, prior: object, likelihood: object, shape: tuple[int, ...], **options: object) -> torch.Tensor:
+        return torch.arange(shape[-1]).expand(shape) / 10
+
+
+class AsGuessed(ConditionalSampler):
+    """The guess itself."""
+
+    def draw(self, x0_hat: torch.Tensor, *rest: object) -> torch.Tensor:
+        return x0_hat
+
+
+def test_a_warm_start_is_annealed_from_where_it_is() -> None:
+    prior = GaussianProduct(white(1e3, 1e3), 1e3)  # knows next to nothing: returns what it is given
+    sampler = DAPS(PolySchedule(1, 0.02), AsGuessed(), Euler(1), start=Still(), denoise_last=False)
+    y = torch.zeros(2, 500)
+    x = sampler.sample(prior, bind(GaussianLikelihood(0.05), y), (2, 2, 500), like=y, rng=ClipNoise(0, KEYS))
+    difference = x - torch.arange(500) / 10
+    assert difference.std().item() == pytest.approx(0.02, rel=0.05)
+    assert difference.mean().abs() < 0.002
