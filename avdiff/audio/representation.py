@@ -76,6 +76,19 @@ class FrameSTFT(STFT):
         return out.flatten(-2)[..., start : start + samples]
 
 
+def require_centre(bins: int, frames: int) -> None:
+    """Raise ValueError for a neighbourhood that `local_mean` cannot centre."""
+    if bins % 2 == 0 or frames % 2 == 0:
+        raise ValueError(f"a neighbourhood of {bins} x {frames} has no centre; give odd numbers")
+
+
+def local_mean(power: Tensor, bins: int, frames: int) -> Tensor:
+    """Mean of (..., bins, frames) over a neighbourhood of odd size; at the edges, of what there is of it."""
+    rows = power.reshape(-1, 1, *power.shape[-2:])
+    mean = nn.functional.avg_pool2d(rows, (bins, frames), 1, (bins // 2, frames // 2), count_include_pad=False)
+    return mean.view(power.shape)
+
+
 class Compressed:
     """S(U) = U (|U|^2 + epsilon^2)^((p-1)/2): |U|^p e^(j angle U), made smooth at U = 0.
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avdiff.audio.representation import local_mean
+
 _DB = math.log(10) / 20  # natural log of an amplitude a decibel
 
 
@@ -45,8 +47,7 @@ class RandomCovariance:
         """What another estimate would say of a covariance: smoothed, sometimes over all of time or of both, and wrong."""
         count, bins, frames = power.shape
         size = [1 + 2 * int(torch.randint(0, most, ())) for most in (8, 12)]
-        pad = [side // 2 for side in size]
-        near = F.avg_pool2d(power[:, None], size, 1, pad, count_include_pad=False)[:, 0]
+        near = local_mean(power, *size)
         reach = torch.rand(count, 1, 1, device=power.device)
         guess = torch.where(reach < 0.35, power, near)
         guess = torch.where(reach > 0.7, power.mean(2, keepdim=True), guess)

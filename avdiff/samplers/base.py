@@ -13,6 +13,8 @@ from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
 
+TOO_FAR = 100.0  # times the larger of the noise level and the data: no sample gets there, a diverging one soon does
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -10,13 +10,11 @@ from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
-from avdiff.samplers.base import Callback, Divergence, PosteriorSampler, Progress
+from avdiff.samplers.base import TOO_FAR, Callback, Divergence, PosteriorSampler, Progress
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
 from avdiff.samplers.ode import Euler, ODESolver
 from avdiff.samplers.schedule import PolySchedule
 from avdiff.samplers.width import Proportional, Width
-
-_TOO_FAR = 100.0  # times the larger of sigma_max and the data: no sample gets there, a diverging one soon does
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class DAPS(PosteriorSampler):
             at = Inner(sigma, self.width(sigma, prior.sigma_data), i / len(sigmas), deviation)
             x0_hat = self.ode.solve(prior, x, sigma)
             x0 = self.conditional.draw(x0_hat, likelihood, at, noise)
-            Divergence.check(x0, _TOO_FAR * max(sigmas[0], prior.sigma_data), step=i + 1, sigma=sigma)
+            Divergence.check(x0, TOO_FAR * max(sigmas[0], prior.sigma_data), step=i + 1, sigma=sigma)
             if i + 1 < len(sigmas):
                 x = x0 + sigmas[i + 1] * noise.normal()
             elif self.denoise_last:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from avdiff.audio.representation import STFT
+from avdiff.audio.representation import STFT, local_mean, require_centre
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream, gaussian_of
 
@@ -45,8 +44,7 @@ class LocalGaussian(ConditionalSampler):
     hop: int = 160
 
     def __post_init__(self) -> None:
-        if self.bins % 2 == 0 or self.frames % 2 == 0:
-            raise ValueError(f"a neighbourhood of {self.bins} x {self.frames} has no centre; give odd numbers")
+        require_centre(self.bins, self.frames)
 
     @property
     def needs_closed_form(self) -> bool:
@@ -79,7 +77,5 @@ class LocalGaussian(ConditionalSampler):
 
     def _variance(self, power: Tensor, sigma: float) -> Tensor:
         """c_k from |X0_hat|², both (B, K, bins, frames) in squared waveform units."""
-        size = (self.bins, self.frames)
-        pad = (self.bins // 2, self.frames // 2)
-        p = F.avg_pool2d(power.flatten(0, 1), size, 1, pad, count_include_pad=False).unflatten(0, power.shape[:2])
+        p = local_mean(power, self.bins, self.frames)
         return (((p.square() + 4 * p * sigma**2).sqrt() - p) / 2).clamp_min(_LEAST)

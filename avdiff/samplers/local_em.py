@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from avdiff.audio.representation import STFT
+from avdiff.audio.representation import STFT, local_mean, require_centre
 from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
-from avdiff.samplers.base import Callback, Divergence, PosteriorSampler, Progress
+from avdiff.samplers.base import TOO_FAR, Callback, Divergence, PosteriorSampler, Progress
 from avdiff.samplers.conditional import gaussian_of
 
 _LEAST = 1e-9  # floor of a variance, in squared waveform units: keeps silence finite
-_TOO_FAR = 100.0  # times the level of the data
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class LocalEM(PosteriorSampler):
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"{self.iterations} iterations were asked for; ask for at least one")
-        if self.bins % 2 == 0 or self.frames % 2 == 0:
-            raise ValueError(f"a neighbourhood of {self.bins} x {self.frames} has no centre; give odd numbers")
+        require_centre(self.bins, self.frames)
         for name, value in (("anchor", self.anchor), ("share", self.share)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
@@ -89,15 +86,9 @@ class LocalEM(PosteriorSampler):
                 error = error * (1 - part)
                 x = stft.inverse(spectrum.flatten(0, 1), samples).unflatten(0, shape[:2])
             level = float(rest.mean().sqrt())
-            Divergence.check(x, _TOO_FAR * prior.sigma_data, step=i + 1, sigma=level)
-            power = self._smooth(spectrum.abs().square() / stft.energy + error)
+            Divergence.check(x, TOO_FAR * prior.sigma_data, step=i + 1, sigma=level)
+            power = local_mean(spectrum.abs().square() / stft.energy + error, self.bins, self.frames)
             variance = known**self.anchor * power ** (1 - self.anchor)
             if callback is not None:
                 callback(Progress(i + 1, self.iterations, level, x))
         return x
-
-    def _smooth(self, power: Tensor) -> Tensor:
-        """(B, K, bins, frames)."""
-        pad = (self.bins // 2, self.frames // 2)
-        smooth = F.avg_pool2d(power.flatten(0, 1), (self.bins, self.frames), 1, pad, count_include_pad=False)
-        return smooth.unflatten(0, power.shape[:2])
