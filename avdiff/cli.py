@@ -101,6 +101,18 @@ def _parser() -> _Parser:
 
     command("models", "list every network preset with its parameters and the operations of one 4 s forward")
 
+    sub = command(
+        "sample",
+        "let a prior make up clips, and hold their level, spectrum and pitch against the embedded corpus",
+        "A speech prior is heard without lips and with those of validation clips. Leaves WAVs and samples.csv.",
+    )
+    sub.add_argument("prior", help="speech or noise for the shipped ones, or a folder that `avdiff export` wrote")
+    sub.add_argument("--clips", type=int, default=16, help="of 4 s, of each sort")
+    sub.add_argument("--steps", type=int, default=20, help="noise levels, 2 evaluations each")
+    sub.add_argument("--guidance", type=float, default=0.0, help="weight of classifier-free guidance, with lips")
+    sub.add_argument("--seed", type=int, default=0, help="of the noise")
+    sub.add_argument("--output", type=Path, help="folder (default: results/samples/NAME)")
+
     sub = command("prepare", "turn real recordings into clips that `avdiff fit` trains on (--data.real+=OUTPUT)")
     sub.add_argument("kind", choices=("videos", "speech", "noise"), help="talkers who are seen; speech alone; noise")
     sub.add_argument("folder", type=Path, help="with the recordings, searched below too")

@@ -231,6 +231,72 @@ def _fit(x: torch.Tensor, length: int) -> torch.Tensor:
     return torch.nn.functional.pad(x, (0, max(0, length - len(x))))[:length]
 
 
+def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, output: Path | None) -> None:
+    """Clips that a prior makes up, in numbers beside validation clips of the embedded corpus."""
+    import csv
+
+    import soundfile
+
+    from avdiff.audio.statistics import describe, summary
+    from avdiff.priors.draw import draw
+    from avdiff.priors.store import load_prior
+    from avdiff.types import SAMPLE_RATE
+    from datamodules.embedded import EmbeddedNoise, EmbeddedSpeech
+
+    for name, value in {"--clips": clips, "--steps": steps}.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}; give at least 1")
+    network = load_prior(prior)
+    data = (EmbeddedSpeech if network.conditional else EmbeddedNoise)(clips=1, val_clips=clips, batch_size=clips)
+    data.prepare_data()
+    data.setup("validate")
+    corpus = next(iter(data.val_dataloader()))
+    level = network.sigma_data / corpus["audio"].square().mean(-1, keepdim=True).sqrt().clamp_min(1e-4)
+    sets = {"corpus": corpus["audio"] * level}
+    with _bars() as bars:
+        watch = _watcher(bars)
+        sorts = {"without lips": None, "with lips": corpus["visual"]} if network.conditional else {"samples": None}
+        for name, visual in sorts.items():
+            made = []
+            for i in range(clips):
+                watch(name, i / clips)
+                lips = None if visual is None else (visual[i : i + 1], corpus["seen"][i : i + 1])
+                made.append(
+                    draw(
+                        network,
+                        1,
+                        corpus["audio"].shape[1],
+                        *(lips or ()),
+                        steps=steps,
+                        guidance=guidance,
+                        seed=seed + i,
+                    )[0]
+                )
+            watch(name, 1.0)
+            sets[name] = torch.stack(made)
+    folder = output or Path("results", "samples", Path(prior).name)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {}
+    for name, audio in sets.items():
+        for i, clip in enumerate(audio):
+            soundfile.write(
+                folder / f"{name.replace(' ', '_')}_{i:02d}.wav", clip.numpy(), SAMPLE_RATE, subtype="FLOAT"
+            )
+        described = [describe(clip, SAMPLE_RATE, pitch=network.conditional) for clip in audio]
+        columns[name] = summary(described, audio, sets["corpus"] if name == "with lips" else None)
+    rows = list(columns["with lips" if network.conditional else "samples"])
+    table = Table("", *columns, box=None)
+    with (folder / "samples.csv").open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(("figure", *columns))
+        for row in rows:
+            figures = [columns[name].get(row) for name in columns]
+            table.add_row(row, *("-" if value is None else f"{value:.2f}" for value in figures))
+            lines.writerow((row, *("" if value is None else f"{value:.4g}" for value in figures)))
+    Console().print(table)
+    Console().print(f"The clips and samples.csv are in {folder}.")
+
+
 def prepare(kind: str, folder: Path, output: Path, exclude: Sequence[str]) -> None:
     """Real recordings as clip folders; every twentieth file goes to validation."""
     from avdiff.video.faces import DlibFaces

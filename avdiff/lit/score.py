@@ -23,6 +23,8 @@ from avdiff.priors.edm import EDMPrior
 
 LEVELS = (0.02, 0.05, 0.12, 0.3, 0.6, 1.2, 2.4, 4.0)  # validation noise levels, in units of sigma_data
 
+LATE = 5  # frames at 25 a second that lips are shifted by in validation
+
 
 class SigmaLaw(ABC):
     """Distribution of the training noise level."""
@@ -221,9 +223,7 @@ class ScoreModel(pl.LightningModule):
         power = clean.square().mean()
         conditions = {"": self.condition(batch)}
         if self.prior.conditional:
-            conditions["_no_lips"] = self.condition(batch, torch.zeros(count, dtype=torch.bool, device=audio.device))
-            other = {name: tensor.roll(1, 0) for name, tensor in batch.items()}
-            conditions["_other_lips"] = self.condition(other)
+            conditions |= {f"_{name}_lips": cond for name, cond in self._wrong_lips(batch).items()}
         total = []
         for level in LEVELS:
             sigma = clean.new_full((count,), level * self.prior.sigma_data)
@@ -235,6 +235,9 @@ class ScoreModel(pl.LightningModule):
                 self.log(f"val/error_db_sigma_{level}{name}", errors[name], batch_size=count, sync_dist=True)
                 if not name:
                     total.append(loss.mean())
+            linear = self.prior.wiener(clean + sigma[:, None] * noise, sigma)
+            wiener = 10 * torch.log10((linear - clean).square().mean() / power)
+            self.log(f"val/error_db_sigma_{level}_wiener", wiener, batch_size=count, sync_dist=True)
             if self.prior.conditional:
                 gain = errors["_no_lips"] - errors[""]
                 self.log(f"val/lips_gain_db_sigma_{level}", gain, batch_size=count, sync_dist=True)
@@ -249,6 +252,17 @@ class ScoreModel(pl.LightningModule):
                 if likelihood is not None and not name:
                     self.log("val/error_likelihood", likelihood.mean(), batch_size=count, sync_dist=True)
         self.log("val/loss", torch.stack(total).mean(), prog_bar=True, batch_size=count, sync_dist=True)
+
+    def _wrong_lips(self, batch: dict[str, Tensor]) -> dict[str, Tensor | None]:
+        """What lips could say that is not what was said: nothing, what another talker's say, one frame, the same 0.2 s late."""
+        visual, seen = batch["visual"], batch["seen"]
+        frozen = visual[:, visual.shape[1] // 2, None].expand_as(visual)
+        return {
+            "no": self.condition(batch, torch.zeros(len(seen), dtype=torch.bool, device=seen.device)),
+            "other": self.condition({name: tensor.roll(1, 0) for name, tensor in batch.items()}),
+            "frozen": self.condition(batch | {"visual": frozen}),
+            "late": self.condition(batch | {"visual": visual.roll(LATE, 1), "seen": seen.roll(LATE, 1)}),
+        }
 
     # -- set-up
 

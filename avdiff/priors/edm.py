@@ -154,6 +154,11 @@ class EDMPrior(ConditionalDiffusionPrior):
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
         return self.predict(x, sigma, cond)[0]
 
+    def wiener(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """(N, T) -> (N, T): the best linear denoiser for the data's long-term spectrum, c_skip x. No network, no lips."""
+        c_skip, _, _, _ = self.scalings(sigma)
+        return self.stft.inverse(c_skip[:, 0] * self.stft(x.float()), x.shape[-1])
+
     def estimate(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean, variance = self.predict(x, sigma, cond)
         if variance is None:

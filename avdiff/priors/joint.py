@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from avdiff.audio.representation import STFT
 from avdiff.errors import UserError
 from avdiff.priors.base import ConditionalDiffusionPrior, DiffusionPrior
 from avdiff.priors.tiled import tiled_denoise, tiled_estimate
@@ -24,6 +25,9 @@ class JointPrior(nn.Module):
             give its value.
         guidance_interval: noise levels (low, high), in units of the prior's sigma_data, in which guidance acts; outside
             it one branch is evaluated. None for all. Ours (after arXiv 2404.07724).
+        guidance_bounded: where guidance would make a bin of the STFT louder than both branches have it, keep the louder of the
+            two. Guidance multiplies what the lips raise; where a sampler feeds its estimates back, a bin that the mixture does
+            not settle then grows without bound. False is the plain form. Ours.
         overlap: of the windows that a recording longer than a prior's training clips is cut into, in samples.
         max_rows: most windows in one network call, to bound memory.
     """
@@ -33,6 +37,7 @@ class JointPrior(nn.Module):
         priors: Mapping[Role, DiffusionPrior],
         guidance: float = 1.0,
         guidance_interval: tuple[float, float] | None = None,
+        guidance_bounded: bool = False,
         overlap: int = 16_000,
         max_rows: int = 32,
     ) -> None:
@@ -40,6 +45,7 @@ class JointPrior(nn.Module):
         self.overlap, self.max_rows = overlap, max_rows
         self.priors = nn.ModuleDict(dict(priors))
         self.guidance, self.guidance_interval = guidance, guidance_interval
+        self.guidance_bounded = guidance_bounded
         rates = {prior.sample_rate for prior in priors.values()}
         if len(rates) > 1:
             raise ValueError(f"the priors have different sample rates, {sorted(rates)} Hz; they must agree")
@@ -56,14 +62,17 @@ class JointPrior(nn.Module):
             raise ValueError(f"the layout has a source of role {role!r}; this joint prior has {sorted(self.priors)}")
         return self.priors[role]  # type: ignore[return-value]
 
-    def bind(self, observation: Observation, levels: Mapping[Role, float] | None = None) -> BoundJointPrior:
+    def bind(
+        self, observation: Observation, levels: Mapping[Role, float] | None = None, scale: float = 1.0
+    ) -> BoundJointPrior:
         """Embed the video once and fix which rows of a network call belong to which source.
 
         Args:
             observation: what is separated.
             levels: of the sources of each role, in dB relative to the priors' training data; 0 where it says nothing.
+            scale: factor on all amplitudes, `sigma_data` among them.
         """
-        return BoundJointPrior(self, observation, levels or {})
+        return BoundJointPrior(self, observation, levels or {}, scale)
 
 
 class BoundJointPrior:
@@ -76,14 +85,14 @@ class BoundJointPrior:
         gains: (B, K) amplitudes relative to the priors' training data.
     """
 
-    def __init__(self, joint: JointPrior, observation: Observation, levels: Mapping[Role, float]) -> None:
-        self.sigma_data = joint.sigma_data
+    def __init__(self, joint: JointPrior, observation: Observation, levels: Mapping[Role, float], scale: float) -> None:
+        self.sigma_data = scale * joint.sigma_data
         self.evaluations = 0
         self._joint = joint
         self._groups: list[tuple[DiffusionPrior, list[int], Tensor | None, Tensor | None]] = []
         layout, batch = observation.layout, observation.mixture.shape[0]
         decibel = observation.mixture.new_tensor([levels.get(role, 0.0) for role in layout])
-        self.gains = (10 ** (decibel / 20)).expand(batch, -1)
+        self.gains = (scale * 10 ** (decibel / 20)).expand(batch, -1)
         roles_of: dict[int, list[int]] = {}
         for source, role in enumerate(layout):
             roles_of.setdefault(id(joint._prior(role)), []).append(source)
@@ -125,8 +134,11 @@ class BoundJointPrior:
             clean, free = clean[: batch * len(sources)], clean[batch * len(sources) :]
             clean = clean.view(batch, len(sources), samples)
             if free.numel():
-                w = self._joint.guidance
-                guide = (1 + w) * clean[:, :visible] - w * free.view(batch, visible, samples)
+                w, lips = self._joint.guidance, clean[:, :visible]
+                null_clean = free.view(batch, visible, samples)
+                guide = (1 + w) * lips - w * null_clean
+                if self._joint.guidance_bounded:
+                    guide = _bounded(guide, lips, null_clean)
                 clean = torch.cat([guide, clean[:, visible:]], dim=1)
             out[:, sources] = clean
         return out * self.gains[..., None]
@@ -167,6 +179,15 @@ class BoundJointPrior:
             for row, source in enumerate(of):
                 parts[source] = known[:, row]
         return torch.stack(cast(list[Tensor], parts), dim=1) * self.gains[..., None, None]
+
+
+def _bounded(x: Tensor, *limits: Tensor) -> Tensor:
+    """x, (B, K, T), with no bin of its STFT louder than in the loudest of the limits, of the same shape."""
+    stft = STFT().to(x)
+    bins = stft(x.flatten(0, 1))
+    most = torch.stack([stft(limit.flatten(0, 1)).abs() for limit in limits]).amax(0)
+    bins = bins * (most / bins.abs().clamp_min(1e-12)).clamp_max(1.0)
+    return stft.inverse(bins, x.shape[-1]).view_as(x)
 
 
 def _conditions(

@@ -50,8 +50,9 @@ class PosteriorSeparator(Separator):
         prior: the product of priors.
         recipes: by number of talkers, seen or not: SSNAPS's Table I has a row each for 1, 2 and 3. The largest number
             that does not exceed the mixture's is used.
-        level: root mean square that the mixture is scaled to, in units of the priors' sigma_data, undone at the end.
-            SSNAPS does not say how it scales.
+        level: root mean square that the mixture is scaled to, and the priors with it, in units of their sigma_data; undone
+            at the end. It says how loud a signal the noise levels and step sizes of the recipes are for: SSNAPS does not
+            say how it scales.
     """
 
     def __init__(self, prior: JointPrior, recipes: Mapping[int, Recipe], level: float = 1.0) -> None:
@@ -81,9 +82,9 @@ class PosteriorSeparator(Separator):
         started = time.perf_counter()
         recipe = self.recipe(observation.layout)
         mixture = observation.mixture
-        prior = self.prior.bind(observation, recipe.levels)
+        prior = self.prior.bind(observation, recipe.levels, self.level)
         rms = mixture.square().mean(-1, keepdim=True).sqrt()
-        unit = torch.where(rms > _SILENCE, rms / (self.level * prior.sigma_data), 0.0)  # silence comes back as silence
+        unit = torch.where(rms > _SILENCE, rms / prior.sigma_data, 0.0)  # silence comes back as silence
         scaled = torch.where(unit > 0, mixture / unit, 0.0)
 
         likelihood = recipe.likelihood.bind(replace(observation, mixture=scaled))

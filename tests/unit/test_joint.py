@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+import torchaudio
 from torch import Tensor
 
+from avdiff.audio.representation import STFT
 from avdiff.priors.base import ConditionalDiffusionPrior
 from avdiff.priors.gaussian import GaussianPrior
 from avdiff.priors.joint import JointPrior
@@ -63,6 +65,36 @@ def test_guidance_outside_its_interval_costs_one_evaluation() -> None:
     assert bound.denoise(x, 0.01)[:, 0, 0].tolist() == [1, 2]
     assert bound.denoise(x, 0.2)[:, 0, 0].tolist() == [2, 4]
     assert bound.evaluations == 3
+
+
+def test_bounded_guidance_makes_no_bin_louder_than_both_branches() -> None:
+    class Louder(Recorder):
+        def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+            """Twice as loud with lips below 1 kHz, half as loud above: guidance would give three times, and nothing."""
+            assert cond is not None
+            low = torchaudio.functional.lowpass_biquad(x, 16_000, 1000.0)
+            lips = cond.any(2).any(1)[:, None]
+            return torch.where(lips, 2 * low + 0.5 * (x - low), x)
+
+    x = torch.randn(1, 1, 640 * 8, generator=torch.Generator().manual_seed(0))
+    free, bounded = (
+        JointPrior({"speaker": Louder()}, guidance=1.0, guidance_bounded=bound)
+        .bind(observation(("speaker",), samples=640 * 8, batch=1))
+        .denoise(x, 1.0)
+        for bound in (False, True)
+    )
+    bins = [STFT()(signal[0]).abs().square().mean((0, 2)).sqrt() for signal in (x, free, bounded)]
+    assert (bins[1] / bins[0])[2:6].mean().item() == pytest.approx(3, rel=0.05)
+    assert (bins[2] / bins[0])[2:6].mean().item() == pytest.approx(2, rel=0.05)
+    assert (bins[2] / bins[0])[-20:].mean().item() < 0.1
+
+
+def test_a_scale_multiplies_the_data_and_its_unit() -> None:
+    joint = JointPrior({"noise": GaussianPrior(0.05)})
+    plain, scaled = (joint.bind(observation(("noise",)), scale=scale) for scale in (1.0, 3.0))
+    x = torch.randn(2, 1, 640 * 4)
+    assert scaled.sigma_data == pytest.approx(0.15)
+    torch.testing.assert_close(scaled.denoise(3 * x, 0.6), 3 * plain.denoise(x, 0.2))
 
 
 def test_a_long_recording_is_tiled_in_one_batch() -> None:
