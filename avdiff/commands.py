@@ -238,7 +238,7 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
     import soundfile
 
     from avdiff.audio.statistics import describe, summary
-    from avdiff.priors.draw import draw
+    from avdiff.draw import draw
     from avdiff.priors.store import load_prior
     from avdiff.types import SAMPLE_RATE
     from datamodules.embedded import EmbeddedNoise, EmbeddedSpeech

@@ -2,7 +2,7 @@
 
 import torch
 
-from avdiff.priors.draw import draw
+from avdiff.draw import draw
 from avdiff.priors.gaussian import GaussianPrior
 from avdiff.priors.presets import tiny_speech
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 # Each unit of avdiff may import those before it, and itself.
 ORDER = (
     *("errors", "types", "rng", "video", "audio", "metrics", "nets", "priors", "likelihood", "samplers"),
-    *("em", "separators", "report", "lit", "benchmark", "methods", "recording", "demo"),
+    *("em", "separators", "draw", "report", "lit", "benchmark", "methods", "recording", "demo"),
     *("commands", "cli"),
 )
 MAY_MEET_DATAMODULES = {"commands", "cli"}
