@@ -15,6 +15,11 @@ from typing import Any, Protocol
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from torchmetrics.functional.audio import (
+    permutation_invariant_training,
+    pit_permutate,
+    scale_invariant_signal_distortion_ratio,
+)
 
 from avdiff.errors import UserError
 from avdiff.lit.callbacks import SeparationWriter
@@ -23,10 +28,13 @@ from avdiff.lit.store import SeparationStore
 from avdiff.metrics.evaluate import Score, score
 from avdiff.metrics.wer import GridRecogniser, without_letter, word_error_rate
 from avdiff.separators.base import Separator
-from avdiff.types import NOISE, Role, source_names
+from avdiff.types import NOISE, SPEAKER, Role, source_names
 
 METRICS = ("si_sdr", "estoi", "pesq")
 WORD_ERRORS = "wer"  # of talkers whose words are known, the letter of GRID's sentences left out; lower is better
+BEST_ORDER = (
+    "si_sdr_pit"  # of talkers of a mixture with several who are seen: the estimates taken in the order that fits best
+)
 SCORES = "scores.json"
 SETTINGS = "settings.yaml"
 
@@ -234,17 +242,18 @@ def score_clips(
         clip = store.read(entry.key)
         file = store.path(entry.key) / SCORES
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"metrics": []}
-        if not set(metrics) <= set(known["metrics"]):
+        if not {*metrics, BEST_ORDER} <= set(known["metrics"]):
             reference = references[index]
             scores = score(
                 clip.sources, reference.sources, reference.mixture, clip.layout, clip.sample_rate, metrics=metrics
             )
+            scores += _best_order(reference, clip.sources)
             if reference.transcripts:
                 recogniser = recogniser or GridRecogniser()
                 scores += _word_errors(recogniser, reference, clip.sources)
             known = {
                 "condition": reference.condition,
-                "metrics": list(metrics),
+                "metrics": [*metrics, BEST_ORDER],
                 "scores": [asdict(row) for row in scores],
             }
             partial = file.with_suffix(".tmp")
@@ -254,11 +263,39 @@ def score_clips(
         rows += [
             Row(known["condition"], entry.key, row["source"], row["metric"], row["mixture"], row["estimate"])
             for row in known["scores"]
-            if row["metric"] in (*metrics, WORD_ERRORS)
+            if row["metric"] in (*metrics, WORD_ERRORS, BEST_ORDER)
         ]
         if watch is not None:
             watch("scores", (index + 1) / len(entries))
     return rows, [_cost(condition, of) for condition, of in infos.items()]
+
+
+def _best_order(reference: Reference, estimates: Tensor) -> list[Score]:
+    """SI-SDR of visible talkers with the estimates in the order that gives the best mean; none for fewer than two."""
+    talkers = [k for k, role in enumerate(reference.layout) if role == SPEAKER]
+    if len(talkers) < 2:
+        return []
+    clean, names = reference.sources[talkers], source_names(reference.layout)
+    before = scale_invariant_signal_distortion_ratio(reference.mixture.expand_as(clean), clean)
+    _, order = permutation_invariant_training(
+        estimates[talkers][None], clean[None], scale_invariant_signal_distortion_ratio
+    )
+    after = scale_invariant_signal_distortion_ratio(pit_permutate(estimates[talkers][None], order)[0], clean)
+    return [Score(names[k], BEST_ORDER, float(b), float(a)) for k, b, a in zip(talkers, before, after, strict=True)]
+
+
+def swapped(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
+    """By condition: in how many clips another order of the visible talkers fits better, and of how many."""
+    gains: dict[tuple[str, str], float] = {}
+    for row in rows:
+        sign = {BEST_ORDER: 1.0, "si_sdr": -1.0 if row.source.startswith(SPEAKER) else 0.0}.get(row.metric, 0.0)
+        gains[row.condition, row.clip] = gains.get((row.condition, row.clip), 0.0) + sign * row.estimate
+    several = {(row.condition, row.clip) for row in rows if row.metric == BEST_ORDER}
+    out: dict[str, tuple[int, int]] = {}
+    for condition, clip in sorted(several):
+        other, of = out.get(condition, (0, 0))
+        out[condition] = (other + (gains[condition, clip] > 1e-3), of + 1)
+    return out
 
 
 def _word_errors(recogniser: GridRecogniser, reference: Reference, estimates: Tensor) -> list[Score]:
@@ -321,6 +358,9 @@ def _markdown(name: str, results: Results) -> str:
         "|---|---:|---:|---:|",
         *(f"| {c.condition} | {c.clips} | {c.seconds:.1f} | {c.evaluations:.0f} |" for c in results.costs),
     ]
+    if orders := swapped(results.rows):
+        lines += ["", "Clips in which another order of the visible talkers fits better (`si_sdr_pit` takes it):", ""]
+        lines += [f"- {condition}: {other} of {of}" for condition, (other, of) in orders.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -84,6 +84,12 @@ def _parser() -> _Parser:
     sub.add_argument("--clips", type=int, default=50, help="mixtures a condition; the first 5 of 50 are those of 5")
     sub.add_argument("--condition", action="append", default=[], help="one list only (repeat for several); default all")
     sub.add_argument("--split", choices=("test", "val"), default="test", help="val is for every choice that is made")
+    sub.add_argument(
+        "--lips",
+        choices=("right", "withheld", "swapped"),
+        default="right",
+        help="what a method owes to lips: take them away, or give them to another talker of the mixture",
+    )
     sub.add_argument("--output", type=Path, help="folder (default: results/embedded, or results/embedded_val)")
     sub.add_argument("--devices", type=int, default=1, help="processes")
     sub.add_argument("--batch", type=int, default=1, help="mixtures at a time; changes the speed, not the results")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -133,6 +134,7 @@ def benchmark(
     clips: int,
     condition: Sequence[str],
     split: str,
+    lips: Literal["right", "withheld", "swapped"],
     output: Path | None,
     devices: int,
     batch: int,
@@ -142,18 +144,20 @@ def benchmark(
     from avdiff.benchmark import run_benchmark
     from avdiff.lit.callbacks import SeparationProgress
     from avdiff.methods import load_method, method_file
-    from datamodules.mixtures import Mixtures
+    from datamodules.mixtures import MixtureList, Mixtures, WrongLips
     from datamodules.synthetic.benchmark import EmbeddedBenchmark
 
     folder = output or Path("results", "embedded" if split == "test" else f"embedded_{split}")
     file = method_file(method)
     separator = load_method(method)
     try:
-        mixtures = EmbeddedBenchmark(split, condition or None, clips)
+        mixtures: MixtureList = EmbeddedBenchmark(split, condition or None, clips)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if lips != "right":
+        mixtures = WrongLips(mixtures, lips)
     results = run_benchmark(
-        file.stem,
+        file.stem if lips == "right" else f"{file.stem}_{lips}",
         separator,
         Mixtures(mixtures, batch),
         mixtures,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, Observation, Role
+from avdiff.errors import UserError
+from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, Observation, Role
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Mixture:
         sources: (K, T) float32 as they are in the mixture.
         mixture: (T,) their sum.
         mouth: (K_visible, F, 96, 96) uint8, None without a visible speaker.
+        seen: (K_visible, F) bool, where a method may see the mouth; None where it always may.
         transcripts: what each talker says, where it is known.
     """
 
@@ -35,6 +37,7 @@ class Mixture:
     sources: Tensor
     mixture: Tensor
     mouth: Tensor | None = None
+    seen: Tensor | None = None
     transcripts: tuple[str, ...] = ()
 
 
@@ -83,6 +86,39 @@ class ToyMixtures(MixtureList):
         return Mixture(entry.key, "toy", entry.layout, sources, sources.sum(0))
 
 
+class WrongLips(MixtureList):
+    """A list whose lips are taken away, or given to another of its talkers: what a method owes to them.
+
+    Args:
+        mixtures: the list.
+        lips: "withheld", or "swapped" among the visible talkers of each mixture.
+
+    Raises:
+        UserError: lips of a talker who is seen alone are to be swapped.
+    """
+
+    def __init__(self, mixtures: MixtureList, lips: Literal["withheld", "swapped"]) -> None:
+        if lips not in ("withheld", "swapped"):
+            raise ValueError(f"lips is {lips!r}; expected 'withheld' or 'swapped'")
+        self.mixtures, self.lips = mixtures, lips
+        if lips == "swapped" and (lone := [e.key for e in mixtures.entries() if e.layout.count(SPEAKER) < 2]):
+            raise UserError(
+                f"lips can be swapped only between two visible talkers, and {lone[0]} has fewer; "
+                "choose lists with two or more, such as --condition speakers2"
+            )
+
+    def entries(self) -> Sequence[Entry]:
+        return self.mixtures.entries()
+
+    def __getitem__(self, index: int) -> Mixture:
+        mixture = self.mixtures[index]
+        if mixture.mouth is None:
+            return mixture
+        if self.lips == "swapped":
+            return replace(mixture, mouth=mixture.mouth.roll(1, 0))
+        return replace(mixture, seen=torch.zeros(mixture.mouth.shape[:2], dtype=torch.bool))
+
+
 def collate(mixtures: Sequence[Mixture], sample_rate: int = SAMPLE_RATE) -> Observation:
     """What a method may see of mixtures of one layout and length."""
     layouts, lengths = {m.layout for m in mixtures}, {m.mixture.shape[-1] for m in mixtures}
@@ -92,11 +128,12 @@ def collate(mixtures: Sequence[Mixture], sample_rate: int = SAMPLE_RATE) -> Obse
             "it takes one layout and one length: use batch_size 1"
         )
     mouths = [m.mouth for m in mixtures if m.mouth is not None]
+    seen = [m.seen for m in mixtures if m.seen is not None]
     return Observation(
         key=tuple(m.key for m in mixtures),
         mixture=torch.stack([m.mixture for m in mixtures]),
         visual=torch.stack(mouths) if mouths else None,
-        visual_mask=None,
+        visual_mask=torch.stack(seen) if seen else None,
         layout=mixtures[0].layout,
         sample_rate=sample_rate,
     )

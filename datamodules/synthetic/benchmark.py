@@ -104,7 +104,7 @@ class EmbeddedBenchmark(MixtureList):
         with np.load(file) as kept:
             parts, film = torch.from_numpy(kept["sources"]), torch.from_numpy(kept["mouth"])
             said = tuple(map(str, kept["transcripts"]))
-        return Mixture(entry.key, name, entry.layout, parts, parts.sum(0), film, said)
+        return Mixture(entry.key, name, entry.layout, parts, parts.sum(0), film, transcripts=said)
 
 
 def cast(split: str, name: str, number: int) -> list[ClipSpec]:

@@ -16,8 +16,8 @@ from avdiff.lit.store import SeparationStore
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import Separator
-from avdiff.types import Observation, Separation
-from datamodules.mixtures import Mixtures, ToyMixtures
+from avdiff.types import NOISE, SPEAKER, Observation, Separation
+from datamodules.mixtures import Entry, Mixture, MixtureList, Mixtures, ToyMixtures, WrongLips
 
 
 class Halves(Separator):
@@ -114,3 +114,43 @@ def test_means_leave_out_and_count_what_has_no_value() -> None:
     assert (speakers.mixture, speakers.estimate, speakers.improvement, speakers.error) == (1.0, 3.0, 2.0, 1.0)
     assert (noise.sources, noise.undefined) == (0, 1)
     assert math.isnan(noise.improvement)
+
+
+class Pairs(MixtureList):
+    """Two visible talkers who say white noise, with lips that tell their number."""
+
+    def entries(self) -> list[Entry]:
+        return [Entry(f"pair/{i}", (SPEAKER, SPEAKER, NOISE)) for i in range(4)]
+
+    def __getitem__(self, index: int) -> Mixture:
+        sources = torch.randn(3, 1600, generator=torch.Generator().manual_seed(index))
+        mouth = torch.arange(2, dtype=torch.uint8)[:, None, None, None].expand(2, 3, 4, 4)
+        return Mixture(f"pair/{index}", "pairs", (SPEAKER, SPEAKER, NOISE), sources, sources.sum(0), mouth)
+
+
+class Readers(Separator):
+    """Gives each face the source that its lips name."""
+
+    visual_input = "mouth"
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        assert observation.visual is not None
+        sources = torch.stack([Pairs()[int(key[-1])].sources for key in observation.key])
+        said = observation.visual[:, :, 0, 0, 0].long()
+        sources = torch.cat([torch.stack([x[k] for x, k in zip(sources, said, strict=True)]), sources[:, 2:]], 1)
+        return Separation(observation.key, observation.layout, sources, {"evaluations": 1, "seconds": 1.0})
+
+
+def test_swapped_lips_swap_the_voices_and_the_best_order_tells(tmp_path: Path) -> None:
+    tables = {}
+    for name, pairs in {"right": Pairs(), "wrong": WrongLips(Pairs(), "swapped")}.items():
+        results = run_benchmark(
+            name, Readers(), Mixtures(pairs), pairs, tmp_path, settings="", metrics=["si_sdr"], accelerator="cpu"
+        )
+        assert results is not None
+        tables[name] = {(mean.role, mean.metric): mean.estimate for mean in results.means}
+        assert benchmark.swapped(results.rows) == {"pairs": (4 if name == "wrong" else 0, 4)}
+    assert tables["right"]["speaker", "si_sdr"] > 50
+    assert tables["wrong"]["speaker", "si_sdr"] < 0
+    assert tables["wrong"]["speaker", "si_sdr_pit"] == pytest.approx(tables["right"]["speaker", "si_sdr_pit"])
+    assert "- pairs: 4 of 4" in (tmp_path / "wrong.md").read_text()

@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytest
 import torch
 
-from avdiff.types import Observation
-from datamodules.mixtures import Mixtures, ToyMixtures, collate
+from avdiff.errors import UserError
+from avdiff.types import NOISE, SPEAKER, Observation
+from datamodules.mixtures import Entry, Mixture, MixtureList, Mixtures, ToyMixtures, WrongLips, collate
 
 
 def batches(mixtures: Mixtures, rank: int = 0, processes: int = 1) -> list[Observation]:
@@ -52,3 +53,36 @@ def test_a_mixture_is_the_sum_of_its_sources_and_always_the_same() -> None:
 def test_mixtures_of_different_length_do_not_share_a_batch() -> None:
     with pytest.raises(ValueError, match="use batch_size 1"):
         collate([ToyMixtures(1, samples=64)[0], ToyMixtures(1, samples=65)[0]])
+
+
+class Seen(MixtureList):
+    """One mixture of as many visible talkers as asked for."""
+
+    def __init__(self, talkers: int) -> None:
+        self.layout = (*[SPEAKER] * talkers, NOISE)
+
+    def entries(self) -> list[Entry]:
+        return [Entry("a", self.layout)]
+
+    def __getitem__(self, index: int) -> Mixture:
+        count = len(self.layout)
+        mouth = torch.arange(count - 1, dtype=torch.uint8)[:, None, None, None].expand(-1, 5, 2, 2)
+        return Mixture("a", "seen", self.layout, torch.ones(count, 8), torch.full((8,), 1.0 * count), mouth)
+
+
+def test_withheld_lips_are_masked_and_swapped_ones_are_another_talkers() -> None:
+    plain, withheld, swapped = (
+        collate([of[0]]) for of in (Seen(2), WrongLips(Seen(2), "withheld"), WrongLips(Seen(2), "swapped"))
+    )
+    assert plain.visual_mask is None
+    assert withheld.visual_mask is not None
+    assert withheld.visual_mask.shape == (1, 2, 5)
+    assert not withheld.visual_mask.any()
+    assert plain.visual is not None
+    assert swapped.visual is not None
+    assert torch.equal(swapped.visual, plain.visual.flip(1))
+
+
+def test_lips_of_a_lone_talker_cannot_be_swapped() -> None:
+    with pytest.raises(UserError, match="two visible talkers"):
+        WrongLips(Seen(1), "swapped")
