@@ -6,8 +6,8 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Protocol
@@ -165,6 +165,7 @@ def run_benchmark(
     accelerator: str = "auto",
     devices: int = 1,
     callbacks: Sequence[pl.Callback] = (),
+    noises: Mapping[str, str] | None = None,
     watch: Callable[[str, float], None] | None = None,
 ) -> Results | None:
     """Separate a list, score it and leave `<out>/<name>.csv`, `<name>.md` and `<name>_summary.csv`.
@@ -185,6 +186,7 @@ def run_benchmark(
         accelerator: Lightning's.
         devices: processes.
         callbacks: for the trainer; a progress bar, for one.
+        noises: kind of noise of each clip id; the summary then has SI-SDR by kind too.
         watch: told the stage ("scores") and the share of it that is done.
 
     Returns:
@@ -213,7 +215,7 @@ def run_benchmark(
     results = Results(rows, summarise(rows), costs, out / f"{name}.csv", out / f"{name}.md")
     _write_csv(results.csv, rows)
     _write_csv(out / f"{name}_summary.csv", results.means)
-    results.summary.write_text(_markdown(name, results), encoding="utf-8")
+    results.summary.write_text(_markdown(name, results, noises or {}), encoding="utf-8")
     return results
 
 
@@ -340,7 +342,13 @@ def _write_csv(path: Path, rows: Sequence[Row] | Sequence[Mean]) -> None:
         table.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in astuple(row)] for row in rows)
 
 
-def _markdown(name: str, results: Results) -> str:
+def _markdown(name: str, results: Results, noises: Mapping[str, str]) -> str:
+    def line(m: Mean) -> str:
+        return (
+            f"| {m.condition} | {m.role} | {m.metric} | {m.sources} | {m.undefined} "
+            f"| {m.mixture:.2f} | {m.estimate:.2f} | {m.improvement:+.2f} ± {m.error:.2f} |"
+        )
+
     lines = [
         f"# {name}",
         "",
@@ -348,16 +356,15 @@ def _markdown(name: str, results: Results) -> str:
         "",
         "| condition | role | metric | sources | undefined | mixture | estimate | improvement |",
         "|---|---|---|---:|---:|---:|---:|---:|",
-        *(
-            f"| {m.condition} | {m.role} | {m.metric} | {m.sources} | {m.undefined} "
-            f"| {m.mixture:.2f} | {m.estimate:.2f} | {m.improvement:+.2f} ± {m.error:.2f} |"
-            for m in results.means
-        ),
+        *map(line, results.means),
         "",
         "| condition | clips | seconds a clip | evaluations a source |",
         "|---|---:|---:|---:|",
         *(f"| {c.condition} | {c.clips} | {c.seconds:.1f} | {c.evaluations:.0f} |" for c in results.costs),
     ]
+    if noises:
+        kinds = [replace(r, condition=f"{r.condition}, {noises[r.clip]}") for r in results.rows if r.metric == "si_sdr"]
+        lines += ["", *lines[4:6], *map(line, sorted(summarise(kinds), key=lambda mean: mean.condition))]
     if orders := swapped(results.rows):
         lines += ["", "Clips in which another order of the visible talkers fits better (`si_sdr_pit` takes it):", ""]
         lines += [f"- {condition}: {other} of {of}" for condition, (other, of) in orders.items()]

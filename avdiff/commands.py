@@ -145,17 +145,16 @@ def benchmark(
     from avdiff.lit.callbacks import SeparationProgress
     from avdiff.methods import load_method, method_file
     from datamodules.mixtures import MixtureList, Mixtures, WrongLips
-    from datamodules.synthetic.benchmark import EmbeddedBenchmark
+    from datamodules.synthetic.benchmark import EmbeddedBenchmark, kinds_of_noise
 
     folder = output or Path("results", "embedded" if split == "test" else f"embedded_{split}")
     file = method_file(method)
     separator = load_method(method)
     try:
-        mixtures: MixtureList = EmbeddedBenchmark(split, condition or None, clips)
+        embedded = EmbeddedBenchmark(split, condition or None, clips)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if lips != "right":
-        mixtures = WrongLips(mixtures, lips)
+    mixtures: MixtureList = embedded if lips == "right" else WrongLips(embedded, lips)
     results = run_benchmark(
         file.stem if lips == "right" else f"{file.stem}_{lips}",
         separator,
@@ -166,6 +165,7 @@ def benchmark(
         seed=seed,
         devices=devices,
         callbacks=[SeparationProgress()],
+        noises=kinds_of_noise(embedded),
     )
     if results is not None:
         Console().print(results.summary.read_text(encoding="utf-8"), markup=False, highlight=False)

@@ -20,7 +20,7 @@ from avdiff.audio.mixing import power, scale_to_ratio
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Role
 from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.synthetic.corpus import cache_folder
-from datamodules.synthetic.noises import UNMATCHED, make_noise
+from datamodules.synthetic.noises import UNMATCHED, first_kind, make_noise
 from datamodules.synthetic.seeds import stream
 from datamodules.synthetic.talkers import CONTINUOUS, FACES, GRID, ClipSpec, draw_spec, make_clip
 from datamodules.synthetic.voices import VARIANTS
@@ -107,6 +107,13 @@ class EmbeddedBenchmark(MixtureList):
         return Mixture(entry.key, name, entry.layout, parts, parts.sum(0), film, transcripts=said)
 
 
+def kinds_of_noise(benchmark: EmbeddedBenchmark) -> dict[str, str]:
+    """Clip id -> the kind of noise in it."""
+    numbers = [(name, number) for name in benchmark.conditions for number in range(benchmark.clips)]
+    kinds = [first_kind(*_noise(benchmark.split, name, number)) for name, number in numbers]
+    return dict(zip([entry.key for entry in benchmark.entries()], kinds, strict=True))
+
+
 def cast(split: str, name: str, number: int) -> list[ClipSpec]:
     """Who speaks in a mixture: talkers of different voices and faces."""
     condition, rng = CONDITIONS[name], stream("cast", split, name, number)
@@ -123,13 +130,17 @@ def _make(split: str, name: str, number: int) -> tuple[np.ndarray, np.ndarray, n
     """Sources as they are in the mixture, mouths of the visible speakers, transcripts of GRID sentences."""
     condition = CONDITIONS[name]
     clips = [make_clip(spec) for spec in cast(split, name, number)]
-    # Every list has noise clips of its own.
-    noise = make_noise(UNMATCHED if condition.unmatched else split, 1000 * (1 + list(CONDITIONS).index(name)) + number)
+    noise = make_noise(*_noise(split, name, number))
     speech = torch.from_numpy(np.stack([clip.audio for clip in clips]))
     sources = _levels(speech, torch.from_numpy(noise.audio), stream("levels", split, name, number))
     mouth = np.stack([clip.mouth for clip in clips[: condition.speakers]])
     transcripts = [clip.transcript for clip in clips] if condition.grid else []
     return sources.numpy(), mouth, np.array(transcripts, dtype=np.str_)
+
+
+def _noise(split: str, name: str, number: int) -> tuple[str, int]:
+    """Split and index of a mixture's noise: every list has clips of its own."""
+    return UNMATCHED if CONDITIONS[name].unmatched else split, 1000 * (1 + list(CONDITIONS).index(name)) + number
 
 
 def _levels(speech: Tensor, noise: Tensor, rng: np.random.Generator) -> Tensor:

@@ -184,13 +184,22 @@ KINDS: dict[str, Maker] = {
 HELD_OUT: dict[str, Maker] = {"siren": _siren, "birds": _birds, "machine": _machine}
 
 
-def make_noise(split: str, index: int) -> NoiseClip:
-    """Noise clip `index` of a split; the kinds take turns, and in training a fourth of the clips have two at once."""
+def _names(split: str) -> list[str]:
     if split not in NOISE_SPLITS:
         raise ValueError(f"noise split is {split!r}; expected one of {', '.join(NOISE_SPLITS)}")
+    return list(HELD_OUT) if split == UNMATCHED else [*KINDS, BABBLE]
+
+
+def first_kind(split: str, index: int) -> str:
+    """The kind of noise clip `index` of a split; in training, of the first of the two that it may have."""
+    names = _names(split)
+    return names[index % len(names)]
+
+
+def make_noise(split: str, index: int) -> NoiseClip:
+    """Noise clip `index` of a split; the kinds take turns, and in training a fourth of the clips have two at once."""
+    names, chosen = _names(split), [first_kind(split, index)]
     rng = stream("noise", split, index)
-    names = list(HELD_OUT) if split == UNMATCHED else [*KINDS, BABBLE]
-    chosen = [names[index % len(names)]]
     if split == "train" and rng.random() < 0.25:
         chosen.append(str(rng.choice([name for name in names if name != chosen[0]])))
     makers = KINDS | HELD_OUT

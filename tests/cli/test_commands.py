@@ -32,6 +32,7 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         "demo",
         "benchmark",
         "models",
+        "sample",
         "prepare",
         "export",
     ):
@@ -48,6 +49,9 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["separate", "nowhere.mp4", "--face", "a.mp4"], "--face goes with --mixture"),
         (["demo", "--method", "magic"], "there is no method 'magic'; the methods are"),
         (["export", "nowhere.ckpt", "small_noise", "out"], "checkpoint nowhere.ckpt does not exist"),
+        (["sample", "nowhere"], "prior 'nowhere': nowhere/config.yaml does not exist"),
+        (["sample", "noise", "--clips", "0"], "--clips is 0; give at least 1"),
+        (["benchmark", "--condition", "speakers1", "--lips", "swapped"], "two visible talkers"),
         (["prepare", "noise", "nowhere", "out"], "nowhere is not a folder"),
     ],
 )
