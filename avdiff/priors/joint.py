@@ -25,9 +25,9 @@ class JointPrior(nn.Module):
             give its value.
         guidance_interval: noise levels (low, high), in units of the prior's sigma_data, in which guidance acts; outside
             it one branch is evaluated. None for all. Ours (after arXiv 2404.07724).
-        guidance_bounded: where guidance would make a bin of the STFT louder than both branches have it, keep the louder of the
-            two. Guidance multiplies what the lips raise; where a sampler feeds its estimates back, a bin that the mixture does
-            not settle then grows without bound. False is the plain form. Ours.
+        bounded: in `denoise`, let no bin of the STFT come out louder than both the noisy state and the noise in it. Where a
+            sampler feeds estimates back, what the mixture does not settle grows without bound wherever a denoiser's gain
+            exceeds one: with guidance by design, and for states unlike a network's training. False is the plain form. Ours.
         overlap: of the windows that a recording longer than a prior's training clips is cut into, in samples.
         max_rows: most windows in one network call, to bound memory.
     """
@@ -37,7 +37,7 @@ class JointPrior(nn.Module):
         priors: Mapping[Role, DiffusionPrior],
         guidance: float = 1.0,
         guidance_interval: tuple[float, float] | None = None,
-        guidance_bounded: bool = False,
+        bounded: bool = False,
         overlap: int = 16_000,
         max_rows: int = 32,
     ) -> None:
@@ -45,7 +45,7 @@ class JointPrior(nn.Module):
         self.overlap, self.max_rows = overlap, max_rows
         self.priors = nn.ModuleDict(dict(priors))
         self.guidance, self.guidance_interval = guidance, guidance_interval
-        self.guidance_bounded = guidance_bounded
+        self.bounded = bounded
         rates = {prior.sample_rate for prior in priors.values()}
         if len(rates) > 1:
             raise ValueError(f"the priors have different sample rates, {sorted(rates)} Hz; they must agree")
@@ -119,7 +119,7 @@ class BoundJointPrior:
         guided = self._guided(sigma)
         self.evaluations += 2 if guided else 1
         sigmas = sigma / self.gains
-        x = x / self.gains[..., None]
+        state, x = x, x / self.gains[..., None]
         out = torch.empty_like(x)
         for prior, sources, cond, null in self._groups:
             rows, noise = x[:, sources].reshape(batch * len(sources), samples), sigmas[:, sources].flatten()
@@ -134,14 +134,12 @@ class BoundJointPrior:
             clean, free = clean[: batch * len(sources)], clean[batch * len(sources) :]
             clean = clean.view(batch, len(sources), samples)
             if free.numel():
-                w, lips = self._joint.guidance, clean[:, :visible]
-                null_clean = free.view(batch, visible, samples)
-                guide = (1 + w) * lips - w * null_clean
-                if self._joint.guidance_bounded:
-                    guide = _bounded(guide, lips, null_clean)
+                w = self._joint.guidance
+                guide = (1 + w) * clean[:, :visible] - w * free.view(batch, visible, samples)
                 clean = torch.cat([guide, clean[:, visible:]], dim=1)
             out[:, sources] = clean
-        return out * self.gains[..., None]
+        out = out * self.gains[..., None]
+        return _bounded(out, state, sigma) if self._joint.bounded else out
 
     def estimate(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """See `avdiff.priors.base.BoundPrior`."""
@@ -181,11 +179,11 @@ class BoundJointPrior:
         return torch.stack(cast(list[Tensor], parts), dim=1) * self.gains[..., None, None]
 
 
-def _bounded(x: Tensor, *limits: Tensor) -> Tensor:
-    """x, (B, K, T), with no bin of its STFT louder than in the loudest of the limits, of the same shape."""
+def _bounded(x: Tensor, state: Tensor, sigma: float) -> Tensor:
+    """x with no bin of its STFT louder than in the state and than white noise of level sigma; both (B, K, T)."""
     stft = STFT().to(x)
     bins = stft(x.flatten(0, 1))
-    most = torch.stack([stft(limit.flatten(0, 1)).abs() for limit in limits]).amax(0)
+    most = stft(state.flatten(0, 1)).abs().clamp_min(sigma * float(stft.energy.sqrt()))
     bins = bins * (most / bins.abs().clamp_min(1e-12)).clamp_max(1.0)
     return stft.inverse(bins, x.shape[-1]).view_as(x)
 
