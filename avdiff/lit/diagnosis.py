@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
-from avdiff.lit.score import LEVELS
+from avdiff.lit.score import GAIN_NOISE, GAINS, LEVELS
 
 #: what validation logs after the name of a noise level, and the table's column for it
 _COLUMNS = {
@@ -35,7 +35,8 @@ class Diagnosis(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn != TrainerFn.VALIDATING or not trainer.is_global_zero:
             return
-        rows = diagnosis({name: float(value) for name, value in trainer.callback_metrics.items()})
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rows = diagnosis(metrics)
         table = Table(*rows[0], box=None, title="Error, dB", title_justify="left")
         for row in rows:
             table.add_row(
@@ -44,7 +45,10 @@ class Diagnosis(pl.Callback):
                     for name, value in row.items()
                 )
             )
-        Console(width=max(100, Console().width)).print(table)
+        console = Console(width=max(100, Console().width))
+        console.print(table)
+        gains = "; ".join(f"{gain:+d} dB: {metrics[f'val/error_db_gain_{gain}']:.2f}" for gain in GAINS)
+        console.print(f"At noise {GAIN_NOISE:g}, by the level of the clips relative to the prior's data: {gains}")
         file = Path(trainer.default_root_dir, "diagnosis.csv")
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w", newline="", encoding="utf-8") as out:

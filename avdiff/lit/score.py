@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from avdiff.priors.edm import EDMPrior
 
 LEVELS = (0.02, 0.05, 0.12, 0.3, 0.6, 1.2, 2.4, 4.0)  # validation noise levels, in units of sigma_data
 
+GAINS = (-12, -8, -4, 0, 4, 8)  # levels of the clips in dB, at which the error is told for one ratio of signal to noise
+GAIN_NOISE = 1.2  # that ratio: the noise's deviation, in units of the signal's
 LATE = 5  # frames at 25 a second that lips are shifted by in validation
 
 
@@ -137,9 +139,13 @@ class ScoreModel(pl.LightningModule):
 
     def levelled(self, audio: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Scale each clip to a level drawn from `gain_db`; silence stays silent."""
-        rms = audio.square().mean(-1, keepdim=True).sqrt()
         low, high = self.gain_db
-        gain = low + (high - low) * torch.rand(rms.shape, generator=generator, device=audio.device)
+        draw = torch.rand((*audio.shape[:-1], 1), generator=generator, device=audio.device)
+        return self._at(audio, low + (high - low) * draw)
+
+    def _at(self, audio: Tensor, gain: Tensor | float) -> Tensor:
+        """Clips at a level in dB relative to sigma_data."""
+        rms = audio.square().mean(-1, keepdim=True).sqrt()
         wanted = self.prior.sigma_data * 10 ** (gain / 20)
         return audio * torch.where(rms > 1e-4, wanted / rms.clamp_min(1e-8), torch.zeros_like(rms))
 
@@ -217,41 +223,62 @@ class ScoreModel(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         audio = batch["audio"]
-        count = audio.shape[0]
         generator = torch.Generator(device=audio.device).manual_seed(batch_idx)
         clean = self.levelled(audio, generator)
-        power = clean.square().mean()
         conditions = {"": self.condition(batch)}
         if self.prior.conditional:
             conditions |= {f"_{name}_lips": cond for name, cond in self._wrong_lips(batch).items()}
-        total = []
+        self._validate_levels(clean, conditions, generator)
+        self._validate_gains(audio, conditions[""], generator)
+        if self.covariance is not None:
+            self._validate_shaped(clean, conditions, batch_idx)
+
+    def _log_error(self, name: str, square: Tensor, clean: Tensor) -> Tensor:
+        """Log squared error (B,) in dB relative to the power of the clips (B, T), as val/error_db_<name>."""
+        error = 10 * torch.log10(square.mean() / clean.square().mean())
+        self.log(f"val/error_db_{name}", error, batch_size=len(clean), sync_dist=True)
+        return error
+
+    def _validate_levels(
+        self, clean: Tensor, conditions: Mapping[str, Tensor | None], generator: torch.Generator
+    ) -> None:
+        """The error in white noise of every level, with every condition, and a linear denoiser's."""
+        count, total = len(clean), []
         for level in LEVELS:
             sigma = clean.new_full((count,), level * self.prior.sigma_data)
-            noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+            noise = sigma[:, None] * torch.randn(clean.shape, generator=generator, device=clean.device)
             errors = {}
             for name, cond in conditions.items():
-                loss, square, _ = self.error(clean, sigma[:, None] * noise, sigma, cond)
-                errors[name] = 10 * torch.log10(square.mean() / power)
-                self.log(f"val/error_db_sigma_{level}{name}", errors[name], batch_size=count, sync_dist=True)
+                loss, square, _ = self.error(clean, noise, sigma, cond)
+                errors[name] = self._log_error(f"sigma_{level}{name}", square, clean)
                 if not name:
                     total.append(loss.mean())
-            linear = self.prior.wiener(clean + sigma[:, None] * noise, sigma)
-            wiener = 10 * torch.log10((linear - clean).square().mean() / power)
-            self.log(f"val/error_db_sigma_{level}_wiener", wiener, batch_size=count, sync_dist=True)
+            linear = self.prior.wiener(clean + noise, sigma) - clean
+            self._log_error(f"sigma_{level}_wiener", linear.square().mean(-1), clean)
             if self.prior.conditional:
                 gain = errors["_no_lips"] - errors[""]
                 self.log(f"val/lips_gain_db_sigma_{level}", gain, batch_size=count, sync_dist=True)
-        if self.covariance is not None:
-            with torch.random.fork_rng(devices=[audio.device] if audio.is_cuda else []):
-                torch.manual_seed(batch_idx)
-                shaped = self._noise(clean, clean.new_full((count,), self.prior.sigma_data))
-            for name, cond in conditions.items():
-                _, square, likelihood = self.error(clean, *shaped, cond)
-                error = 10 * torch.log10(square.mean() / power)
-                self.log(f"val/error_db_shaped{name}", error, batch_size=count, sync_dist=True)
-                if likelihood is not None and not name:
-                    self.log("val/error_likelihood", likelihood.mean(), batch_size=count, sync_dist=True)
         self.log("val/loss", torch.stack(total).mean(), prog_bar=True, batch_size=count, sync_dist=True)
+
+    def _validate_gains(self, audio: Tensor, cond: Tensor | None, generator: torch.Generator) -> None:
+        """The error at one ratio of signal to noise, by the level of the clips."""
+        for decibel in GAINS:
+            clean = self._at(audio, decibel)
+            sigma = clean.new_full((len(clean),), GAIN_NOISE * self.prior.sigma_data * 10 ** (decibel / 20))
+            noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+            _, square, _ = self.error(clean, sigma[:, None] * noise, sigma, cond)
+            self._log_error(f"gain_{decibel}", square, clean)
+
+    def _validate_shaped(self, clean: Tensor, conditions: Mapping[str, Tensor | None], seed: int) -> None:
+        """The error in noise whose level differs from bin to bin, as loud as the data."""
+        with torch.random.fork_rng(devices=[clean.device] if clean.is_cuda else []):
+            torch.manual_seed(seed)
+            shaped = self._noise(clean, clean.new_full((len(clean),), self.prior.sigma_data))
+        for name, cond in conditions.items():
+            _, square, likelihood = self.error(clean, *shaped, cond)
+            self._log_error(f"shaped{name}", square, clean)
+            if likelihood is not None and not name:
+                self.log("val/error_likelihood", likelihood.mean(), batch_size=len(clean), sync_dist=True)
 
     def _wrong_lips(self, batch: dict[str, Tensor]) -> dict[str, Tensor | None]:
         """What lips could say that is not what was said: nothing, what another talker's say, one frame, the same 0.2 s late."""

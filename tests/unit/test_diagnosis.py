@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from avdiff.lit.diagnosis import Diagnosis, diagnosis
-from avdiff.lit.score import LEVELS, ScoreModel
+from avdiff.lit.score import GAINS, LEVELS, ScoreModel
 from avdiff.priors.presets import tiny_noise, tiny_speech
 
 
@@ -64,7 +64,12 @@ def test_table_has_a_row_a_level_and_the_gain_of_lips(tmp_path: Path, capsys: py
     assert tuple(rows[0]) == ("noise", *columns)
     # both clips and all their frames have the same lips
     assert all(row["another's lips"] == row["denoiser"] == row["a frozen frame"] for row in rows)
-    assert "lips gain" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "lips gain" in printed
+    # a new network is the linear denoiser for data of 0.05: best at the level of the data
+    by_gain = {gain: float(trainer.callback_metrics[f"val/error_db_gain_{gain}"]) for gain in GAINS}
+    assert min(by_gain, key=by_gain.__getitem__) == 0
+    assert f"+0 dB: {by_gain[0]:.2f}" in printed
 
 
 def test_a_prior_without_lips_has_no_columns_for_them() -> None:
