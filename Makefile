@@ -8,13 +8,14 @@ CLIPS ?= 50
 DATA ?= synthetic
 CLUSTER ?= local
 ARGS ?=
+LIPS_ARGS ?= $(ARGS)
 UV_VERSION := 0.13.8
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-# $(call fit,training,kind of data)
+# $(call fit,training,kind of data,more arguments)
 fit = $(BIN)/avdiff fit --config experiments/base.yaml --config experiments/train/$(1).yaml \
-	--config experiments/data/$(2)/$(DATA).yaml --config experiments/cluster/$(CLUSTER).yaml $(ARGS)
+	--config experiments/data/$(2)/$(DATA).yaml --config experiments/cluster/$(CLUSTER).yaml $(3)
 known = @test -f experiments/data/$(1)/$(DATA).yaml || { echo "DATA=$(DATA) has no file experiments/data/$(1)/$(DATA).yaml; there are: $$(cd experiments/data/$(1) && ls | sed 's/\.yaml//' | xargs)" >&2; exit 1; }
 
 .PHONY: help setup test test-slow demo benchmark train-speech train-noise lint format lock clean
@@ -60,12 +61,12 @@ benchmark: setup ## score a method on the embedded benchmark: METHOD=ssnaps CLIP
 train-speech: setup ## train the lip encoder, then the audio-visual speech prior: DATA=synthetic CLUSTER=local
 	$(call known,lips)
 	$(call known,speech)
-	$(call fit,lips,lips)
-	$(call fit,speech,speech)
+	$(call fit,lips,lips,$(LIPS_ARGS))
+	$(call fit,speech,speech,$(ARGS))
 
 train-noise: setup ## train the noise prior: DATA=synthetic CLUSTER=local
 	$(call known,noise)
-	$(call fit,noise,noise)
+	$(call fit,noise,noise,$(ARGS))
 
 lint: setup ## check style and types
 	$(BIN)/ruff check

@@ -49,7 +49,7 @@ class Divergence(UserError):
         rows = ", ".join(map(str, clips))
         super().__init__(
             f"sampling diverged for clip(s) {rows} of the batch at annealing step {step}, noise level {sigma:.3g}; "
-            "the step size is too large for the likelihood: lower eta or raise beta"
+            "set bounded: true on the joint prior; if it is, lower the sampler's eta or raise the likelihood's beta"
         )
 
     @classmethod
