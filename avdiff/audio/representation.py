@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -89,30 +88,6 @@ def local_mean(power: Tensor, bins: int, frames: int) -> Tensor:
     for size in ((bins, 1), (1, frames)):  # the mean over a rectangle is the mean of means
         rows = nn.functional.avg_pool2d(rows, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
     return rows.view(power.shape)
-
-
-def fitted_mean(power: Tensor, shapes: Sequence[tuple[int, int]], window: tuple[int, int]) -> Tensor:
-    """Mean of (..., bins, frames) over neighbourhoods that fit: long in time for a tone, in frequency for a knock.
-
-    Each shape's mean v is taken as the variance of a Gaussian; its fit is the mean of log v + p / v (Itakura-Saito) over a
-    window, and shapes are averaged with weights exp(-fit / 0.1), in the logarithm. Means are of square roots, squared, which
-    what leaks in from other sources pulls up less.
-
-    Args:
-        power: p, squared amplitudes.
-        shapes: (bins, frames) of each neighbourhood, odd, of about as many bins each, or the largest always fits worst.
-        window: (bins, frames) that the fit is judged over, odd.
-    """
-    if len(shapes) == 1:
-        return local_mean(power, *shapes[0])
-    root = power.clamp_min(torch.finfo(power.dtype).tiny).sqrt()
-    logs, fits = [], []
-    for shape in shapes:
-        mean = local_mean(root, *shape)
-        logs.append(mean.log())
-        fits.append(local_mean(logs[-1] + root / mean, *window))
-    weights = torch.softmax(torch.stack(fits) / -0.1, dim=0)
-    return (2 * (weights * torch.stack(logs)).sum(0)).exp()
 
 
 class Compressed:

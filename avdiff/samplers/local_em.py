@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from avdiff.audio.representation import STFT, fitted_mean, require_centre
+from avdiff.audio.representation import STFT, local_mean, require_centre
 from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
@@ -33,26 +33,21 @@ class LocalEM(PosteriorSampler):
 
     Attributes:
         iterations: network evaluations a source.
-        shapes: neighbourhoods, bins by frames and odd, that variances are smoothed over; of several, in every bin
-            those that fit: see `avdiff.audio.representation.fitted_mean`.
-        window: bins by frames, odd, that the fit is judged over.
+        bins, frames: neighbourhood that variances are smoothed over, odd.
         anchor: a, how much of the prior's own variance is kept, 0 to 1.
         share: part of what the estimates leave of the mixture that is given to them, in proportion to p_k, 0 to 1.
     """
 
     iterations: int = 3
-    shapes: tuple[tuple[int, int], ...] = ((5, 9),)
-    window: tuple[int, int] = (17, 31)
+    bins: int = 5
+    frames: int = 9
     anchor: float = 0.2
     share: float = 0.8
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"{self.iterations} iterations were asked for; ask for at least one")
-        if not self.shapes:
-            raise ValueError("shapes is empty; give at least one neighbourhood")
-        for bins, frames in (*self.shapes, self.window):
-            require_centre(bins, frames)
+        require_centre(self.bins, self.frames)
         for name, value in (("anchor", self.anchor), ("share", self.share)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
@@ -92,7 +87,7 @@ class LocalEM(PosteriorSampler):
                 x = stft.inverse(spectrum.flatten(0, 1), samples).unflatten(0, shape[:2])
             level = float(rest.mean().sqrt())
             Divergence.check(x, TOO_FAR * prior.sigma_data, step=i + 1, sigma=level)
-            power = fitted_mean(spectrum.abs().square() / stft.energy + error, self.shapes, self.window)
+            power = local_mean(spectrum.abs().square() / stft.energy + error, self.bins, self.frames)
             variance = known**self.anchor * power ** (1 - self.anchor)
             if callback is not None:
                 callback(Progress(i + 1, self.iterations, level, x))

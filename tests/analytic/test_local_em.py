@@ -57,8 +57,6 @@ def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match="anchor is 2"):
         LocalEM(anchor=2)
     with pytest.raises(ValueError, match="odd"):
-        LocalEM(shapes=((4, 9),))
+        LocalEM(bins=4)
     with pytest.raises(ValueError, match="at least one"):
         LocalEM(0)
-    with pytest.raises(ValueError, match="at least one neighbourhood"):
-        LocalEM(shapes=())
