@@ -15,11 +15,7 @@ from typing import Any, Protocol
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torchmetrics.functional.audio import (
-    permutation_invariant_training,
-    pit_permutate,
-    scale_invariant_signal_distortion_ratio,
-)
+from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_distortion_ratio
 
 from avdiff.errors import UserError
 from avdiff.lit.callbacks import SeparationWriter
@@ -32,9 +28,7 @@ from avdiff.types import NOISE, SPEAKER, Role, source_names
 
 METRICS = ("si_sdr", "estoi", "pesq")
 WORD_ERRORS = "wer"  # of talkers whose words are known, the letter of GRID's sentences left out; lower is better
-BEST_ORDER = (
-    "si_sdr_pit"  # of talkers of a mixture with several who are seen: the estimates taken in the order that fits best
-)
+BEST_ORDER = "si_sdr_pit"  # of talkers who are seen, two or more: the estimates taken in the order that fits best
 SCORES = "scores.json"
 SETTINGS = "settings.yaml"
 
@@ -249,7 +243,7 @@ def score_clips(
             scores = score(
                 clip.sources, reference.sources, reference.mixture, clip.layout, clip.sample_rate, metrics=metrics
             )
-            scores += _best_order(reference, clip.sources)
+            scores += _best_order(reference, clip.sources, clip.sample_rate)
             if reference.transcripts:
                 recogniser = recogniser or GridRecogniser()
                 scores += _word_errors(recogniser, reference, clip.sources)
@@ -272,32 +266,28 @@ def score_clips(
     return rows, [_cost(condition, of) for condition, of in infos.items()]
 
 
-def _best_order(reference: Reference, estimates: Tensor) -> list[Score]:
+def _best_order(reference: Reference, estimates: Tensor, sample_rate: int) -> list[Score]:
     """SI-SDR of visible talkers with the estimates in the order that gives the best mean; none for fewer than two."""
     talkers = [k for k, role in enumerate(reference.layout) if role == SPEAKER]
     if len(talkers) < 2:
         return []
-    clean, names = reference.sources[talkers], source_names(reference.layout)
-    before = scale_invariant_signal_distortion_ratio(reference.mixture.expand_as(clean), clean)
-    _, order = permutation_invariant_training(
-        estimates[talkers][None], clean[None], scale_invariant_signal_distortion_ratio
-    )
-    after = scale_invariant_signal_distortion_ratio(pit_permutate(estimates[talkers][None], order)[0], clean)
-    return [Score(names[k], BEST_ORDER, float(b), float(a)) for k, b, a in zip(talkers, before, after, strict=True)]
+    clean, found = reference.sources[talkers], estimates[talkers]
+    _, order = permutation_invariant_training(found[None], clean[None], scale_invariant_signal_distortion_ratio)
+    layout: tuple[Role, ...] = (SPEAKER,) * len(talkers)
+    scores = score(found[order[0]], clean, reference.mixture, layout, sample_rate, metrics=["si_sdr"])
+    return [replace(row, metric=BEST_ORDER) for row in scores]
 
 
 def swapped(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
     """By condition: in how many clips another order of the visible talkers fits better, and of how many."""
-    gains: dict[tuple[str, str], float] = {}
+    named = {(row.clip, row.source): row.estimate for row in rows if row.metric == "si_sdr"}
+    other: dict[str, dict[str, bool]] = {}
     for row in rows:
-        sign = {BEST_ORDER: 1.0, "si_sdr": -1.0 if row.source.startswith(SPEAKER) else 0.0}.get(row.metric, 0.0)
-        gains[row.condition, row.clip] = gains.get((row.condition, row.clip), 0.0) + sign * row.estimate
-    several = {(row.condition, row.clip) for row in rows if row.metric == BEST_ORDER}
-    out: dict[str, tuple[int, int]] = {}
-    for condition, clip in sorted(several):
-        other, of = out.get(condition, (0, 0))
-        out[condition] = (other + (gains[condition, clip] > 1e-3), of + 1)
-    return out
+        if row.metric == BEST_ORDER:
+            moved = abs(row.estimate - named.get((row.clip, row.source), math.nan)) > 1e-3
+            clips = other.setdefault(row.condition, {})
+            clips[row.clip] = clips.get(row.clip, False) or moved
+    return {condition: (sum(clips.values()), len(clips)) for condition, clips in other.items()}
 
 
 def _word_errors(recogniser: GridRecogniser, reference: Reference, estimates: Tensor) -> list[Score]:

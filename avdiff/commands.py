@@ -145,7 +145,7 @@ def benchmark(
     from avdiff.lit.callbacks import SeparationProgress
     from avdiff.methods import load_method, method_file
     from datamodules.mixtures import MixtureList, Mixtures, WrongLips
-    from datamodules.synthetic.benchmark import EmbeddedBenchmark, kinds_of_noise
+    from datamodules.synthetic.benchmark import EmbeddedBenchmark
 
     folder = output or Path("results", "embedded" if split == "test" else f"embedded_{split}")
     file = method_file(method)
@@ -165,7 +165,7 @@ def benchmark(
         seed=seed,
         devices=devices,
         callbacks=[SeparationProgress()],
-        noises=kinds_of_noise(embedded),
+        noises=embedded.kinds_of_noise(),
     )
     if results is not None:
         Console().print(results.summary.read_text(encoding="utf-8"), markup=False, highlight=False)
@@ -288,7 +288,7 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
             )
         described = [describe(clip, SAMPLE_RATE, pitch=network.conditional) for clip in audio]
         columns[name] = summary(described, audio, sets["corpus"] if name == "with lips" else None)
-    rows = list(columns["with lips" if network.conditional else "samples"])
+    rows = dict.fromkeys(row for column in columns.values() for row in column)
     table = Table("", *columns, box=None)
     with (folder / "samples.csv").open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)

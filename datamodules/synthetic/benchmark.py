@@ -92,7 +92,7 @@ class EmbeddedBenchmark(MixtureList):
 
     def __getitem__(self, index: int) -> Mixture:
         entry = self.entries()[index]
-        name, number = self.conditions[index // self.clips], index % self.clips
+        name, number = self._place(index)
         file = self.cache / f"{entry.key}.npz"
         if not file.exists():
             self.cache.mkdir(parents=True, exist_ok=True)
@@ -106,12 +106,13 @@ class EmbeddedBenchmark(MixtureList):
             said = tuple(map(str, kept["transcripts"]))
         return Mixture(entry.key, name, entry.layout, parts, parts.sum(0), film, transcripts=said)
 
+    def _place(self, index: int) -> tuple[str, int]:
+        """Condition of a mixture, and its number there."""
+        return self.conditions[index // self.clips], index % self.clips
 
-def kinds_of_noise(benchmark: EmbeddedBenchmark) -> dict[str, str]:
-    """Clip id -> the kind of noise in it."""
-    numbers = [(name, number) for name in benchmark.conditions for number in range(benchmark.clips)]
-    kinds = [first_kind(*_noise(benchmark.split, name, number)) for name, number in numbers]
-    return dict(zip([entry.key for entry in benchmark.entries()], kinds, strict=True))
+    def kinds_of_noise(self) -> dict[str, str]:
+        """Clip id -> the kind of noise in it."""
+        return {entry.key: first_kind(*_noise(self.split, *self._place(i))) for i, entry in enumerate(self.entries())}
 
 
 def cast(split: str, name: str, number: int) -> list[ClipSpec]:
