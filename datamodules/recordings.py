@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from avdiff.audio.io import read_audio, resample, write_wav
-from avdiff.audio.mixing import power, scale_to_ratio
+from avdiff.audio.mixing import PAPER_LEVELS, mix
 from avdiff.types import NOISE, SPEAKER, Role
 from avdiff.video.decode import VideoFrames
 from avdiff.video.mux import write_video
@@ -48,8 +48,7 @@ class RecordedMixture:
 def recorded_mixtures(data: Path, folder: Path, count: int) -> Iterator[RecordedMixture]:
     """Make mixtures one after the other, the same for the same data: s1 with each other talker, then each talker alone.
 
-    Levels are drawn from SSNAPS's ranges: two talkers at an SIR of -5 to 5 dB, the noise at -3 to
-    3 dB from the weaker; one at an SNR of -5 to 10 dB.
+    Levels are drawn from SSNAPS's ranges (`avdiff.audio.mixing.PAPER_LEVELS`).
 
     Args:
         data: with grid/s1, grid/others and esc10.
@@ -83,13 +82,7 @@ def _make(key: str, faces: tuple[Path, ...], noise: Path, rng: np.random.Generat
     speech = torch.stack([voice[:length] for voice in voices])
     background = _mono(noise)
     background = background.repeat(-(-length // len(background)))[:length]
-    if len(faces) == 2:
-        speech = torch.cat([speech[:1], scale_to_ratio(speech[1:], speech[:1], float(rng.uniform(-5, 5)))])
-        ratio = float(rng.uniform(-3, 3))
-    else:
-        ratio = float(rng.uniform(-5, 10))
-    weakest = speech[int(power(speech).argmin())]
-    sources = torch.cat([speech, scale_to_ratio(background[None], weakest, ratio)])
+    sources = mix(speech, background, *PAPER_LEVELS[len(faces)].draw(rng.uniform))
     sources = sources * 0.5 / sources.sum(0).abs().max()
     folder.mkdir(parents=True, exist_ok=True)
     video, mixture = folder / f"{key}.mp4", folder / f"{key}.wav"

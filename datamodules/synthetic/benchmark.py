@@ -1,8 +1,6 @@
 """The fixed lists of mixtures of the embedded corpus: what every method here is measured on.
 
-Levels follow SSNAPS (its ranges of SIR and SNR): one speaker at an SNR of -5 to 10 dB; two at an SIR of -5 to 5 dB,
-the noise at -3 to 3 dB from the weaker; three equally loud, the noise 15 dB below each. Off-screen talkers count as
-speakers there.
+Levels are SSNAPS's (`avdiff.audio.mixing.PAPER_LEVELS`); off-screen talkers count as speakers there.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avdiff.audio.mixing import power, scale_to_ratio
+from avdiff.audio.mixing import PAPER_LEVELS, mix, power
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Role
 from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.synthetic.corpus import cache_folder
@@ -146,11 +144,10 @@ def _noise(split: str, name: str, number: int) -> tuple[str, int]:
 
 def _levels(speech: Tensor, noise: Tensor, rng: np.random.Generator) -> Tensor:
     """Talkers (K, T) and noise (T,) at the ratios of their list: (K + 1, T)."""
-    talkers = len(speech)
-    sir = rng.uniform(-5, 5) if talkers == 2 else 0.0
-    snr = {1: rng.uniform(-5, 10), 2: rng.uniform(-3, 3), 3: 15.0}[talkers]
-    speech = torch.cat([speech[:1], scale_to_ratio(speech[1:], speech[:1], sir)])
-    weakest = speech[int(power(speech).argmin())]
-    sources = torch.cat([speech, scale_to_ratio(noise, weakest, snr)[None]])
+    levels = PAPER_LEVELS[len(speech)]
+    sir = rng.uniform(*levels.sir) if len(speech) == 2 else levels.sir[0]
+    # One number is drawn for each range of SNR, used or not: the lists that exist were made so.
+    snrs = {1: rng.uniform(*PAPER_LEVELS[1].snr), 2: rng.uniform(*PAPER_LEVELS[2].snr), 3: PAPER_LEVELS[3].snr[0]}
+    sources = mix(speech, noise, sir, snrs[len(speech)])
     loud = 10 ** (rng.uniform(-10, 0) / 20) * 0.06 / power(sources.sum(0)).sqrt()
     return sources * torch.minimum(loud, 0.9 / sources.sum(0).abs().max())
