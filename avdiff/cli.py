@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +29,13 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults, except where there is none to tell."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default not in (None, False, []) else action.help
+
+
 def _parser() -> _Parser:
     parser = _Parser(
         prog="avdiff", description="Audio-visual speech separation by posterior sampling.", allow_abbrev=False
@@ -41,7 +49,7 @@ def _parser() -> _Parser:
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
 
@@ -119,17 +127,92 @@ def _parser() -> _Parser:
     sub.add_argument("--seed", type=int, default=0, help="of the noise")
     sub.add_argument("--output", type=Path, help="folder (default: results/samples/NAME)")
 
-    sub = command("prepare", "turn real recordings into clips that `avdiff fit` trains on (--data.real+=OUTPUT)")
-    sub.add_argument("kind", choices=("videos", "speech", "noise"), help="talkers who are seen; speech alone; noise")
-    sub.add_argument("folder", type=Path, help="with the recordings, searched below too")
-    sub.add_argument("output", type=Path, help="folder for the clips: train and val")
-    sub.add_argument("--exclude", action="append", default=[], help="leave out files that match, as in '3-*'; repeat")
+    _prepare(command("prepare", "turn recordings, yours or a published data set, into what `avdiff fit` trains on"))
 
     sub = command("export", "turn a training checkpoint into a prior's folder (half precision)")
     sub.add_argument("checkpoint", type=Path, help="a .ckpt file of `avdiff fit`")
     sub.add_argument("preset", help="its preset; see avdiff models")
     sub.add_argument("output", type=Path, help="folder for config.yaml and model.safetensors")
     return parser
+
+
+def _prepare(parser: argparse.ArgumentParser) -> None:
+    """The kinds of recordings, each a function of avdiff.prepare."""
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True, parser_class=_Parser)
+
+    def kind(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
+        return kinds.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
+            formatter_class=_Help,
+            allow_abbrev=False,
+        )
+
+    def excluding(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--exclude", action="append", default=[], help="leave out files that match, as in '3-*'; repeat"
+        )
+
+    def work(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--rank", type=int, help="of this process: it takes its share (default: as SLURM says)")
+        sub.add_argument("--ranks", type=int, help="processes that share the work (default: as SLURM says)")
+        sub.add_argument("--workers", type=int, help="processes that read files (default: one a core)")
+        sub.add_argument("--first", type=int, help="only so many files, to try or to measure (default: all)")
+        sub.add_argument("--patience", type=float, default=3600.0, help="seconds after which a file is given up")
+        sub.add_argument("--retry", action="store_true", help="try again the files that failed before")
+
+    def lips(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--crops",
+            choices=("jpeg", "png", "raw"),
+            default="jpeg",
+            help="how mouth crops are stored: JPEG of quality 95, or without loss (see datamodules/README.md)",
+        )
+        sub.add_argument("--mediapipe", type=Path, help="face_landmarker.task: find faces with MediaPipe, not dlib")
+
+    resumed = "Run it again to go on where it stopped. Files that give nothing are recorded with the reason."
+    sub = kind("voxceleb2", "VoxCeleb2 as published: 16 kHz sound of the mp4 files and aligned mouths", resumed)
+    sub.add_argument("root", type=Path, help="folder with dev/mp4 and test/mp4")
+    sub.add_argument("output", type=Path, help="folder of the prepared clips; begun, or gone on with")
+    sub.add_argument(
+        "--list",
+        dest="english",
+        type=Path,
+        help="the ids of the English clips, one a line (dev/mp4/id05668/XWKC1JUM_ow/00053), plain or gzip: "
+        "avhubert/preparation/data/vox-en.id.gz of github.com/facebookresearch/av_hubert, which is under Meta's licence and "
+        "yours to fetch (default: all clips of the folder)",
+    )
+    sub.add_argument("--genders", type=Path, help="vox2_meta.csv, to record the speakers' gender")
+    sub.add_argument("--test-clips", type=int, default=2000, help="held out, of VoxCeleb2's own 118 test speakers")
+    sub.add_argument(
+        "--val-clips", type=int, default=300, help="for validation, of speakers of dev who are then left out"
+    )
+    sub.add_argument("--val-speakers", type=int, default=30, help="of whom the validation clips are")
+    sub.add_argument("--seed", type=int, default=0, help="of the choice of these")
+    lips(sub)
+    work(sub)
+
+    sub = kind("faces", "any folder of videos: every stretch in which exactly one person is seen", resumed)
+    sub.add_argument("folder", type=Path, help="with the videos, searched below too; a folder in it is a speaker")
+    sub.add_argument("output", type=Path, help="folder of the prepared clips; begun, or gone on with")
+    sub.add_argument(
+        "--val", type=float, default=0.05, help="share of the speakers (of the files, if few) for validation"
+    )
+    excluding(sub)
+    lips(sub)
+    work(sub)
+
+    clips = "As clips of up to 4 s in one process; --data.real+=OUTPUT adds them to the embedded corpus."
+    for name, text in {
+        "videos": "talkers who are seen, to train beside the embedded ones",
+        "speech": "speech alone, to train beside the embedded one",
+        "noise": "noise, to train beside the embedded one",
+    }.items():
+        sub = kind(name, text, clips)
+        sub.add_argument("folder", type=Path, help="with the recordings, searched below too")
+        sub.add_argument("output", type=Path, help="folder for the clips: train and val")
+        excluding(sub)
 
 
 def _lightning(arguments: Sequence[str] | None) -> None:
@@ -168,6 +251,14 @@ def _run(given: Sequence[str] | None) -> None:
         return
     options = vars(parser.parse_args(arguments))
     name = options.pop("command")
+    if name == "prepare":
+        from avdiff import prepare
+
+        kind = options.pop("kind")
+        if "ranks" in options:
+            options["work"] = prepare.Work(**{part.name: options.pop(part.name) for part in fields(prepare.Work)})
+        getattr(prepare, kind)(**options)
+        return
     from avdiff import commands
 
     getattr(commands, name)(**options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -299,29 +298,6 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
             lines.writerow((row, *("" if value is None else f"{value:.4g}" for value in figures)))
     Console().print(table)
     Console().print(f"The clips and samples.csv are in {folder}.")
-
-
-def prepare(kind: str, folder: Path, output: Path, exclude: Sequence[str]) -> None:
-    """Real recordings as clip folders; every twentieth file goes to validation."""
-    from avdiff.video.faces import DlibFaces
-    from datamodules.real import AUDIO, VIDEO, audio_clips, find, video_clips, write_clips
-
-    files = [
-        file
-        for file in find(folder, VIDEO if kind == "videos" else AUDIO)
-        if not any(fnmatch(file.name, pattern) for pattern in exclude)
-    ]
-    if not files:
-        raise UserError(f"--exclude leaves no file of {folder}; give narrower patterns")
-    detector = DlibFaces() if kind == "videos" else None
-    with _bars() as bars:
-        for split, part in (("val", files[::20]), ("train", [f for i, f in enumerate(files) if i % 20])):
-            watch = _watcher(bars)
-            shares = (watch(split, i / len(part)) or path for i, path in enumerate(part))
-            clips = audio_clips(shares) if detector is None else video_clips(shares, detector)
-            count = write_clips(output / split, clips)
-            watch(split, 1.0)
-            Console().print(f"{split}: {count} clips of {len(part)} files in {output / split}")
 
 
 def export(checkpoint: Path, preset: str, output: Path) -> None:

@@ -42,9 +42,9 @@ from avdiff.separators.chunked import Chunked, Piece
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Role
 from avdiff.video.decode import VideoFrames, probe, read_track
 from avdiff.video.faces import DlibFaces, FaceDetector
-from avdiff.video.mouth import mouth_crops, on_timeline
 from avdiff.video.mux import draw_people, write_video
-from avdiff.video.tracking import FaceTracker, Person, people
+from avdiff.video.talkers import Talker, find_talkers
+from avdiff.video.tracking import Person
 
 Watch = Callable[[str, float], None]  # told of every stage by its name, and the share of it that is done, 0 to 1
 
@@ -95,8 +95,11 @@ class _Face:
     """One talker that is seen: where, in which video, and the mouth."""
 
     video: Path
-    person: Person
-    crops: list[np.ndarray]
+    talker: Talker
+
+    @property
+    def person(self) -> Person:
+        return self.talker.person
 
 
 @dataclass
@@ -190,7 +193,7 @@ def separate_mixture(
         found, frames = _faces(path, detector, watch)
         if not found:
             raise UserError(f"No face was seen for a second or longer in {path}; give a video that shows the talker.")
-        talkers.append(max(found, key=lambda face: sum(int(t.seen.sum()) for t in face.person.tracks)))
+        talkers.append(max(found, key=lambda face: face.talker.pictures))
         notes += frames.notes
         if len(found) > 1:
             notes.append(f"{path.name} shows {len(found)} people; the one seen longest is taken as the talker.")
@@ -241,10 +244,8 @@ def _counted(frames: VideoFrames, stage: str, watch: Watch) -> Iterable[np.ndarr
 
 def _faces(video: Path, detector: FaceDetector, watch: Watch) -> tuple[list[_Face], VideoFrames]:
     frames = VideoFrames(video)
-    tracks = FaceTracker(detector).track(_counted(frames, "looking for faces", watch))
-    found = people(tracks, detector.same_person)
-    crops = mouth_crops(_counted(frames, "cutting mouths", watch), found) if found else []
-    return [_Face(video, person, mouths) for person, mouths in zip(found, crops, strict=True)], frames
+    found = find_talkers(lambda stage: _counted(frames, stage, watch), detector)
+    return [_Face(video, talker) for talker in found], frames
 
 
 def _separate(
@@ -306,7 +307,7 @@ def _is_one_video(recording: _Recording) -> bool:
 def _observation(faces: list[_Face], mixture: Tensor, start: int, layout: tuple[Role, ...]) -> Observation:
     first = start // SAMPLES_PER_FRAME
     stop = first + ceil(len(mixture) / SAMPLES_PER_FRAME)
-    mouths = [on_timeline(face.person, face.crops, first, stop) for face in faces]
+    mouths = [face.talker.mouth(first, stop) for face in faces]
     return Observation(
         key=("recording",),
         mixture=mixture[None],

@@ -13,8 +13,7 @@ from avdiff.errors import UserError
 from avdiff.types import SAMPLE_RATE, SAMPLES_PER_FRAME
 from avdiff.video.decode import VideoFrames, read_track
 from avdiff.video.faces import FaceDetector
-from avdiff.video.mouth import mouth_crops, on_timeline
-from avdiff.video.tracking import FaceTracker, people
+from avdiff.video.talkers import Talker, find_talkers, seen_longest
 
 WINDOW = 4 * SAMPLE_RATE  # samples of a stored clip
 VIDEO = (".mp4", ".mpg", ".mov", ".mkv", ".avi", ".webm")
@@ -54,22 +53,25 @@ def audio_clips(files: Iterable[Path]) -> Iterator[Clip]:
                 yield stretch, None, None
 
 
+def _talkers(frames: VideoFrames, detector: FaceDetector) -> list[Talker]:
+    return find_talkers(lambda stage: frames, detector)
+
+
 def video_clips(files: Iterable[Path], detector: FaceDetector) -> Iterator[Clip]:
     """The person seen longest in each video, cut into stretches of up to 4 s; a video without a face is left out."""
     for file in files:
         frames = VideoFrames(file)
-        found = people(FaceTracker(detector).track(frames), detector.same_person)
+        found = _talkers(frames, detector)
         if not found:
             continue
-        person = max(found, key=lambda p: sum(int(track.seen.sum()) for track in p.tracks))
-        crops = mouth_crops(frames, [person])[0]
+        talker = seen_longest(found)
         samples, rate, _ = read_track(file)
         audio = resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE).numpy()
         for start in range(0, len(audio), WINDOW):
             stretch = audio[start : start + WINDOW]
             if len(stretch) >= SAMPLE_RATE:
                 first = start // SAMPLES_PER_FRAME
-                mouth, seen = on_timeline(person, crops, first, first + len(stretch) // SAMPLES_PER_FRAME)
+                mouth, seen = talker.mouth(first, first + len(stretch) // SAMPLES_PER_FRAME)
                 yield stretch, mouth, seen
 
 

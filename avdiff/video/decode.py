@@ -127,6 +127,7 @@ class VideoFrames:
     Args:
         path: of the video.
         fps: frames a second to give.
+        threads: that decode; 0 for one a core.
 
     Attributes:
         notes: filled while iterating: what was damaged or missing, in sentences.
@@ -134,6 +135,7 @@ class VideoFrames:
 
     path: Path
     fps: float = VIDEO_FPS
+    threads: int = 0
     notes: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -151,6 +153,7 @@ class VideoFrames:
 
     def _resampled(self, container: InputContainer, stream: VideoStream) -> Iterator[np.ndarray]:
         stream.thread_type = "AUTO"
+        stream.thread_count = self.threads
         start, usual = _start(container), 1 / float(stream.average_rate or self.fps)
         index, held, held_time, end = 0, None, 0.0, 0.0
         for frame in _decoded(container, stream, self.notes, self.path.name):

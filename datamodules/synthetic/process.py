@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,12 +48,17 @@ class Process:
                 pickle.dump(request, self._process.stdin)  # type: ignore[arg-type]
                 self._process.stdin.flush()  # type: ignore[union-attr]
                 return pickle.load(self._process.stdout)  # type: ignore[arg-type]
-            except (EOFError, BrokenPipeError) as error:
+            except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
                 raise RuntimeError(f"the process {self._module} ended before it answered") from error
+
+    def kill(self) -> None:
+        """End the process at once; whoever waits for its answer gets a RuntimeError."""
+        self._process.kill()
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
-    process.stdin.close()  # type: ignore[union-attr]
+    with suppress(BrokenPipeError):  # it was killed before it read all that was asked
+        process.stdin.close()  # type: ignore[union-attr]
     process.stdout.close()  # type: ignore[union-attr]
     process.wait()
 

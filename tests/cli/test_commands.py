@@ -53,6 +53,11 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["sample", "noise", "--clips", "0"], "--clips is 0; give at least 1"),
         (["benchmark", "--condition", "speakers1", "--lips", "swapped"], "two visible talkers"),
         (["prepare", "noise", "nowhere", "out"], "nowhere is not a folder"),
+        (["prepare", "nois"], "invalid choice: 'nois'"),
+        (["prepare"], "required: KIND"),
+        (["prepare", "faces", "nowhere", "out"], "nowhere is not a folder"),
+        (["prepare", "voxceleb2", "nowhere", "out"], "nowhere holds neither dev/mp4 nor test/mp4"),
+        (["prepare", "voxceleb2", "nowhere", "out", "--list", "none.id.gz"], "facebookresearch/av_hubert"),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 ORDER = (
     *("errors", "types", "rng", "video", "audio", "metrics", "nets", "priors", "likelihood", "samplers"),
     *("em", "separators", "draw", "report", "lit", "benchmark", "methods", "recording", "demo"),
-    *("commands", "cli"),
+    *("prepare", "commands", "cli"),
 )
-MAY_MEET_DATAMODULES = {"commands", "cli"}
+MAY_MEET_DATAMODULES = {"prepare", "commands", "cli"}
 DATAMODULES_MAY_USE = {"errors", "types", "rng", "audio", "video"}
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-import signal
-import subprocess
-import sys
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,6 @@ import pytest
 from avdiff.errors import UserError
 from datamodules.codecs import JpegCrops, MouthCodec, PngCrops, RawCrops
 from datamodules.packs import MISSING, Clip, Pack, PackWriter, encoded, failures, summary
-
-ROOT = Path(__file__).parents[2]
 
 
 def clip(name: str, frames: int = 10, level: float = 0.1, **about: str) -> Clip:
@@ -144,27 +142,27 @@ def test_a_line_whose_data_are_not_on_disk_is_cut_off(tmp_path: Path) -> None:
     assert PackWriter(tmp_path).done == {"a"}
 
 
-WRITE = """
-import sys
-from pathlib import Path
-from datamodules.packs import PackWriter
-from tests.unit.test_packs import clip
-writer = PackWriter(Path(sys.argv[1]), limit=300_000)
-for i in range(10_000):
-    if f"{i:04d}" not in writer.done:
-        writer.append(clip(f"{i:04d}", 8))
-        print(i, flush=True)
-"""
+def write_for_ever(folder: Path, told: Connection) -> None:
+    writer = PackWriter(folder, limit=300_000)
+    for i in range(10_000):
+        if f"{i:04d}" not in writer.done:
+            writer.append(clip(f"{i:04d}", 8))
+            told.send(i)
 
 
 def test_a_killed_writer_loses_nothing_and_writes_nothing_twice(tmp_path: Path) -> None:
-    told: list[int] = []
-    for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
-        told += [int(process.stdout.readline()) for _ in range(11)]
-        process.send_signal(signal.SIGKILL)
-        told += [int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
-        process.wait()
+    processes, told = get_context("fork"), []
+    for _ in range(4):
+        ours, theirs = processes.Pipe(duplex=False)
+        process = processes.Process(target=write_for_ever, args=(tmp_path, theirs))
+        process.start()
+        theirs.close()
+        told += [ours.recv() for _ in range(11)]
+        process.kill()
+        with suppress(EOFError):
+            while True:
+                told.append(ours.recv())
+        process.join()
     assert told == sorted(set(told))
     PackWriter(tmp_path).close()
     pack = Pack(tmp_path)

@@ -1,0 +1,188 @@
+"""`avdiff prepare`: from recordings as they are published to what `avdiff fit` trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from avdiff.errors import UserError
+
+if TYPE_CHECKING:
+    from datamodules.codecs import MouthCodec
+    from datamodules.preparation import Item, Maker
+    from datamodules.real import Clip as ShortClip
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the work is shared out; the same for every data set.
+
+    Attributes:
+        rank, ranks: this process's share; None: as SLURM says, else all.
+        workers: processes; None for one a core.
+        first: only so many items, to try or to measure; None for all.
+        patience: seconds that one file may take.
+        retry: try again what failed before.
+    """
+
+    rank: int | None
+    ranks: int | None
+    workers: int | None
+    first: int | None
+    patience: float
+    retry: bool
+
+
+def run(
+    items: Sequence[Item],
+    maker: Maker,
+    output: Path,
+    work: Work,
+    settings: Mapping[str, Any],
+    codec: MouthCodec | None = None,
+) -> None:
+    """Prepare this process's share of the items, with a bar, and say what became of them.
+
+    Args:
+        items: all of the data set, in a fixed order.
+        maker: of their clips.
+        output: folder of the pack.
+        work: how it is shared out.
+        settings: what all clips of the pack have in common.
+        codec: of mouth crops.
+    """
+    from datamodules.packs import PackWriter, summary
+    from datamodules.preparation import Report, own_share, prepare
+
+    rank, ranks = own_share(work.rank, work.ranks)
+    console = Console(stderr=True)
+    writer = PackWriter(output, rank, settings, codec)
+    if work.retry:
+        writer.forget_failures()
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+        bar = bars.add_task("", total=None, note="")
+
+        def progress(report: Report) -> None:
+            speed = f"{report.audio / max(1e-9, report.elapsed):.1f} s/s, {report.failed.total()} left out"
+            looked = report.done + report.made + report.failed.total()
+            bars.update(bar, total=report.items, completed=looked, note=speed)
+
+        report = prepare(
+            items[: work.first],
+            maker,
+            writer,
+            rank=rank,
+            ranks=ranks,
+            workers=work.workers,
+            patience=work.patience,
+            progress=progress,
+        )
+        progress(report)
+    writer.close()
+    out = Console()
+    out.print(str(report), markup=False, highlight=False)
+    out.print(f"In {output}, of all ranks so far:\n{summary(output)}", markup=False, highlight=False)
+
+
+def voxceleb2(
+    root: Path,
+    output: Path,
+    english: Path | None,
+    genders: Path | None,
+    test_clips: int,
+    val_clips: int,
+    val_speakers: int,
+    seed: int,
+    crops: str,
+    mediapipe: Path | None,
+    work: Work,
+) -> None:
+    """VoxCeleb2, or its English part, with aligned mouths."""
+    from datamodules.talkers import WholeVideos
+    from datamodules.voxceleb2 import Splits, all_clips, items, read_genders, read_list
+
+    splits = Splits(test_clips, val_clips, val_speakers, seed)
+    names = all_clips(root) if english is None else read_list(english)
+    found = items(root, names, splits, read_genders(genders) if genders else {})
+    settings = {"dataset": "voxceleb2", "splits": vars(splits), "detector": _detector(mediapipe)}
+    Console().print(f"{len(found)} of {len(names)} clips; the others are of speakers who are held out")
+    run(found, WholeVideos(mediapipe), output, work, settings, _codec(crops))
+
+
+def faces(
+    folder: Path,
+    output: Path,
+    exclude: Sequence[str],
+    val: float,
+    crops: str,
+    mediapipe: Path | None,
+    work: Work,
+) -> None:
+    """Any folder of videos: every stretch in which one person is seen."""
+    from datamodules.real import VIDEO
+    from datamodules.talkers import LoneTalkers
+    from datamodules.talking_faces import items
+
+    files = _files(folder, VIDEO, exclude)
+    settings = {"dataset": "faces", "detector": _detector(mediapipe)}
+    run(items(folder, files, val), LoneTalkers(mediapipe), output, work, settings, _codec(crops))
+
+
+def _files(folder: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> list[Path]:
+    from datamodules.real import find
+
+    files = [file for file in find(folder, suffixes) if not any(fnmatch(file.name, pattern) for pattern in exclude)]
+    if not files:
+        raise UserError(f"--exclude leaves no file of {folder}; give narrower patterns")
+    return files
+
+
+def videos(folder: Path, output: Path, exclude: Sequence[str]) -> None:
+    """Talkers who are seen, as clips of up to 4 s."""
+    from avdiff.video.faces import DlibFaces
+    from datamodules.real import VIDEO, video_clips
+
+    detector = DlibFaces()
+    _clip_folders(_files(folder, VIDEO, exclude), output, lambda files: video_clips(files, detector))
+
+
+def speech(folder: Path, output: Path, exclude: Sequence[str]) -> None:
+    """Speech without video, as clips of up to 4 s."""
+    from datamodules.real import AUDIO, audio_clips
+
+    _clip_folders(_files(folder, AUDIO, exclude), output, audio_clips)
+
+
+def noise(folder: Path, output: Path, exclude: Sequence[str]) -> None:
+    """Noise, as clips of up to 4 s."""
+    speech(folder, output, exclude)
+
+
+def _clip_folders(files: Sequence[Path], output: Path, clips: Callable[[Iterable[Path]], Iterable[ShortClip]]) -> None:
+    """Clip folders `train` and `val`; every twentieth file goes to validation."""
+    from datamodules.real import write_clips
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
+    ) as bars:
+        for split, part in (("val", files[::20]), ("train", [f for i, f in enumerate(files) if i % 20])):
+            count = write_clips(output / split, clips(bars.track(part, description=split)))
+            Console().print(f"{split}: {count} clips of {len(part)} files in {output / split}")
+
+
+def _detector(mediapipe: Path | None) -> str:
+    return "dlib" if mediapipe is None else "mediapipe"
+
+
+def _codec(name: str) -> MouthCodec:
+    from datamodules.codecs import JpegCrops, PngCrops, RawCrops
+
+    codecs: dict[str, Callable[[], MouthCodec]] = {"jpeg": JpegCrops, "png": PngCrops, "raw": RawCrops}
+    return codecs[name]()

@@ -1,0 +1,26 @@
+"""A process that makes clips for `preparation`: asked with (maker, item, codec), it answers what became of the
+item; asked with None, that it has started."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import cv2
+import torch
+
+from datamodules.preparation import attempt
+from datamodules.synthetic.process import answer, serve
+
+
+def _respond(request: Any, file: BinaryIO) -> None:
+    answer(None if request is None else attempt(*request), file)
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(1)  # the processes share the cores
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is told, and ends this process
+    with suppress(BrokenPipeError):  # nobody waits for the answer any more
+        serve(_respond)
