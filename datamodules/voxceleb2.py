@@ -10,6 +10,7 @@ import csv
 import gzip
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ CLIP = re.compile(r"(dev|test)/mp4/(id\d+)/([^/]+)/([^/]+)")
 
 @dataclass(frozen=True)
 class Splits:
-    """Who is held out. Speakers of one split are in no other; what is left of theirs is not used.
+    """Who is held out: as many clips of each speaker as can be. Speakers of one split are in no other; what is left of theirs
+    is not used.
 
     SSNAPS does not say how its 2,000 test clips were chosen.
 
@@ -53,7 +55,7 @@ class Splits:
             UserError: nothing would be left to train on.
         """
         ordered = sorted(set(ids), key=self._draw)
-        test = [name for name in ordered if name.startswith("test/")][: self.test]
+        test = _evenly([name for name in ordered if name.startswith("test/")])[: self.test]
         dev = [name for name in ordered if name.startswith("dev/")]
         people = sorted({speaker(name) for name in dev}, key=self._draw)
         if len(people) <= self.speakers:
@@ -62,7 +64,7 @@ class Splits:
                 "to train on; give a smaller --val-speakers"
             )
         held = set(people[: self.speakers])
-        val = [name for name in dev if speaker(name) in held][: self.val]
+        val = _evenly([name for name in dev if speaker(name) in held])[: self.val]
         train = [name for name in dev if speaker(name) not in held]
         return dict.fromkeys(train, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
 
@@ -73,6 +75,15 @@ class Splits:
 def speaker(name: str) -> str:
     """Of a clip's id."""
     return name.split("/")[2]
+
+
+def _evenly(names: Sequence[str]) -> list[str]:
+    """The first of every speaker, then the second of every speaker, ..."""
+    turn, turns = Counter[str](), {}
+    for name in names:
+        turn[speaker(name)] += 1
+        turns[name] = turn[speaker(name)]
+    return sorted(names, key=turns.__getitem__)
 
 
 def read_list(file: Path) -> list[str]:

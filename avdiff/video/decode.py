@@ -11,16 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avdiff.errors import UserError
 from avdiff.types import VIDEO_FPS
+
+Stream = TypeVar("Stream", AudioStream, VideoStream)
 
 RESYNC = 0.04  # s; audio timestamps are rounded to 1 ms or so in some containers, and real gaps are longer than this
 MISSING_END = 0.5  # s by which a stream may end before its container says
@@ -63,7 +66,27 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 def _video_stream(container: InputContainer) -> VideoStream | None:
     """The first video stream that is one: a cover picture is stored as a video of one frame."""
     cover = av.stream.Disposition.attached_pic
-    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    return _decodable(container, streams)
+
+
+def _audio_stream(container: InputContainer) -> AudioStream | None:
+    return _decodable(container, list(container.streams.audio))
+
+
+def _decodable(container: InputContainer, streams: list[Stream]) -> Stream | None:
+    """The first stream for which there is a decoder; None of none.
+
+    Raises:
+        UserError: there is a decoder for none of some.
+    """
+    # The type says that there always is a context; a codec that FFmpeg does not know has none.
+    found = next((stream for stream in streams if getattr(stream, "codec_context", None) is not None), None)
+    if streams and found is None:
+        raise UserError(
+            f"{container.name} holds {streams[0].type} in a format that cannot be decoded; convert it, to H.264 and AAC say"
+        )
+    return found
 
 
 def probe(path: Path | str) -> Media:
@@ -74,7 +97,7 @@ def probe(path: Path | str) -> Media:
     """
     with _opened(Path(path)) as container:
         video = _video_stream(container)
-        audio = next(iter(container.streams.audio), None)
+        audio = _audio_stream(container)
         return Media(
             seconds=(container.duration or 0) / av.time_base,
             width=video.width if video else 0,
@@ -192,9 +215,9 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
     blocks: list[np.ndarray] = []
     done = 0
     with _opened(path) as container:
-        if not container.streams.audio:
+        stream = _audio_stream(container)
+        if stream is None:
             raise UserError(f"{path} has no sound, so there is nothing to separate; give a recording with audio.")
-        stream = container.streams.audio[0]
         start, rate = _start(container), stream.rate
         convert = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
         for frame in _decoded(container, stream, notes, path.name):
