@@ -219,6 +219,9 @@ def _lightning(arguments: Sequence[str] | None) -> None:
     """Hand over to LightningCLI. On several devices each process runs the same command line."""
     import lightning.pytorch as pl
     from lightning.pytorch.cli import LightningCLI
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from avdiff.lit.wandb_run import no_run_left, resume_run
 
     class CLI(LightningCLI):
         def instantiate_classes(self) -> None:
@@ -227,17 +230,24 @@ def _lightning(arguments: Sequence[str] | None) -> None:
             except ValueError as error:  # values that do not go together, in one sentence
                 raise UserError(str(error)) from error
 
+        def before_fit(self) -> None:
+            resume_run(self.trainer)
+
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is deprecated, use `isinstance")
-    CLI(
-        pl.LightningModule,
-        pl.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "avdiff"},
-        args=None if arguments is None else list(arguments),
-    )
+    try:
+        with no_run_left():
+            CLI(
+                pl.LightningModule,
+                pl.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_kwargs={"overwrite": True},
+                parser_kwargs={"prog": "avdiff"},
+                args=None if arguments is None else list(arguments),
+            )
+    except MisconfigurationException as error:  # settings of the trainer that do not go together, likewise
+        raise UserError(str(error)) from error
 
 
 def _run(given: Sequence[str] | None) -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from avdiff.errors import UserError
+from datamodules.sampling import TrainingClips
 
 SAMPLES_PER_FRAME = 640
 UNKNOWN = 255
@@ -86,7 +86,7 @@ def _padded(array: np.ndarray, length: int, value: int = 0) -> np.ndarray:
     return out
 
 
-class CleanClips(pl.LightningDataModule):
+class CleanClips(TrainingClips):
     """Training and validation crops from clip folders.
 
     Args:
@@ -99,6 +99,7 @@ class CleanClips(pl.LightningDataModule):
         skip: leave out so many of these at the start. A prior whose lip encoder learned from the same clips trusts lips
             more than it should on unseen faces.
         generators: processes that generate them; None for one a core.
+        seed: of the order of the training clips and of the places of their crops.
     """
 
     video = True
@@ -114,9 +115,10 @@ class CleanClips(pl.LightningDataModule):
         skip: int = 0,
         val_clips: int = 48,
         generators: int | None = None,
+        seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.batch_size, self.seconds, self.workers = batch_size, seconds, workers
+        super().__init__(batch_size, workers, seed)
+        self.seconds = seconds
         self.real, self.repeat = [Path(folder) for folder in real], repeat
         self.clips, self.skip, self.val_clips, self.generators = clips, skip, val_clips, generators
 
@@ -137,16 +139,6 @@ class CleanClips(pl.LightningDataModule):
             train += [folder(path / "train", self.seconds, True)] * self.repeat
         self.train: Dataset = ConcatDataset(train)
         self.val = folder(self.generate("val", self.val_clips), 4.0, False, self.val_clips)
-
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(
-            self.train,
-            self.batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-        )
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.val, self.batch_size)

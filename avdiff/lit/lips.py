@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from avdiff.errors import UserError
 from avdiff.nets.visual import LipEncoder
+from avdiff.rng import drawn_by
 from avdiff.types import SAMPLE_RATE
 
 UNKNOWN = 255  # phoneme label of a frame without one
@@ -35,6 +36,7 @@ class LipReader(pl.LightningModule):
         learning_rate: of Adam with a warm-up of 100 steps and a cosine decay to zero over the trainer's max_steps.
         out: safetensors file for the encoder at the end of each validation; None for none.
         initial: such a file to start from.
+        seed: of the augmentation, which depends on it, the epoch, the batch and the rank alone.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class LipReader(pl.LightningModule):
         learning_rate: float = 1e-3,
         out: Path | None = None,
         initial: Path | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if initial is not None:
@@ -51,7 +54,7 @@ class LipReader(pl.LightningModule):
                 raise UserError(f"initial weights {initial} do not exist; leave out --model.init_args.initial")
             state = {name.removeprefix("encoder."): value for name, value in load_file(initial).items()}
             encoder.load_state_dict(state)
-        self.encoder, self.learning_rate, self.out = encoder, learning_rate, out
+        self.encoder, self.learning_rate, self.out, self.seed = encoder, learning_rate, out, seed
         self.classify = nn.Linear(encoder.dim, phonemes)
         self.hear = nn.Linear(encoder.dim, MELS * HOPS)
         self.mel = torchaudio.transforms.MelSpectrogram(
@@ -80,7 +83,8 @@ class LipReader(pl.LightningModule):
         return phoneme, difference.sum() / (seen.sum() * difference.shape[-1]).clamp_min(1), correct
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        phoneme, mel, correct = self._losses(batch)
+        with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
+            phoneme, mel, correct = self._losses(batch)
         self.log_dict({"train/phoneme": phoneme, "train/mel": mel, "train/accuracy": correct}, prog_bar=True)
         return phoneme + 2 * mel
 

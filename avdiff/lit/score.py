@@ -20,6 +20,7 @@ from avdiff.lit.covariance import RandomCovariance, shaped_noise
 from avdiff.lit.lips import augment
 from avdiff.nets.visual import LipSpectrum
 from avdiff.priors.edm import EDMPrior
+from avdiff.rng import drawn_by
 
 LEVELS = (0.02, 0.05, 0.12, 0.3, 0.6, 1.2, 2.4, 4.0)  # validation noise levels, in units of sigma_data
 
@@ -90,6 +91,8 @@ class ScoreModel(pl.LightningModule):
         likelihood_weight: weight of the negative log-likelihood of the error, for a prior that says its variance.
         remeasure: measure the spectrum, and what the lips say of it, although `initial` has both.
         initial: weights to start from: a folder with model.safetensors, or such a file. Parts that it lacks stay as they are.
+        seed: of levels, noise, dropped lips and augmentation. A step's draws depend on it, the epoch, the batch and the
+            rank alone, so that a run that was stopped goes on as if it had not been.
     """
 
     def __init__(
@@ -106,13 +109,14 @@ class ScoreModel(pl.LightningModule):
         likelihood_weight: float = 0.1,
         remeasure: bool = False,
         initial: Path | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.prior = prior
         self.sigma_law = sigma_law or PolyUniform()
         self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps
         self.dropout, self.gain_db, self.spectrum_batches = dropout, gain_db, spectrum_batches
-        self.covariance, self.likelihood_weight = covariance, likelihood_weight
+        self.covariance, self.likelihood_weight, self.seed = covariance, likelihood_weight, seed
         if covariance is not None and not prior.local:
             raise UserError(
                 "covariance is set, but this prior's network is not told the noise level of every bin; take a preset that is, "
@@ -200,6 +204,10 @@ class ScoreModel(pl.LightningModule):
         return sigma[:, None] * noise, sigma[:, None, None] * told
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
+            return self._training_loss(batch)
+
+    def _training_loss(self, batch: dict[str, Tensor]) -> Tensor:
         clean = self.levelled(batch["audio"])
         count = clean.shape[0]
         # stratified noise levels: one in each of B equal slices of the law

@@ -1,0 +1,95 @@
+"""A fit that a scheduler ends: it writes a checkpoint between two steps and exits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from avdiff.errors import UserError
+
+#: 143, as a shell tells of a process that SIGTERM ended: `make` does not go on after it
+EXIT_CODE = 128 + signal.SIGTERM
+
+
+class StopOnSignal(Checkpoint):
+    """On SIGTERM to any of its processes a fit ends its step, writes `last.ckpt` and exits with code 143.
+
+    The same command then goes on from there. A validation that is under way is finished first: its weights are the averaged
+    ones. SLURM sends the signal early enough with `#SBATCH --signal=TERM@300`.
+
+    Lightning's own handlers are put aside while the fit runs. Theirs talk to the other processes wherever in a step the
+    signal comes, which those may not be listening to; and the checkpoint of their requeueing is not the `last` one, which
+    `ckpt_path: last` resumes from.
+
+    Args:
+        requeue: put the SLURM job back in the queue with `scontrol requeue` once the checkpoint is written.
+    """
+
+    def __init__(self, requeue: bool = False) -> None:
+        self.requeue = requeue
+        self._received = False
+        self._before: Any = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and not _keepers(trainer):
+            raise UserError(
+                "StopOnSignal has no ModelCheckpoint to write last.ckpt beside; add one to trainer.callbacks, or leave both out"
+            )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._received = trainer.received_sigterm
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
+
+    # A Checkpoint's turn comes last, when the averaged weights have taken this step in.
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.strategy.reduce_boolean_decision(self._received, all=False):
+            return
+        keeper = _keepers(trainer)[0]
+        file = Path(str(keeper.dirpath), keeper.CHECKPOINT_NAME_LAST + keeper.FILE_EXTENSION)
+        trainer.save_checkpoint(file)
+        rank_zero_info(f"Stopped by SIGTERM after step {trainer.global_step}; the same command goes on from {file}")
+        if self.requeue and trainer.is_global_zero:
+            _requeue()
+        raise SystemExit(EXIT_CODE)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+            self._before = None
+
+
+def _keepers(trainer: pl.Trainer) -> list[ModelCheckpoint]:
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+
+
+def _requeue() -> None:
+    """Put the job back in SLURM's queue; without one, say that nothing was."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        rank_zero_warn("requeue is set but SLURM_JOB_ID is not: there is no job to put back in the queue")
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        rank_zero_warn(f"job {job} was not put back in the queue: {error}; submit it again to go on")

@@ -1,0 +1,134 @@
+"""The order of training clips: shuffled anew every epoch, shared out over processes, and taken up again where a run stopped."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from avdiff.rng import drawn_by, stream_seed
+
+Item = TypeVar("Item", covariant=True)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a sampler asks a dataset for.
+
+    Attributes:
+        index: of the clip.
+        seed: of everything that is random about it, such as the place of a crop: another in every epoch.
+    """
+
+    index: int
+    seed: int
+
+
+class Draws(DistributedSampler[Draw]):
+    """Each clip once an epoch, in an order that (seed, epoch) gives. All processes take turns along that one order.
+
+    What does not fill a batch in every process is left out at the end of the epoch. Lightning leaves a DistributedSampler
+    as it is, and tells it the epoch.
+
+    Args:
+        clips: in the dataset.
+        batch_size: of a process.
+        seed: of the order and of the draws.
+        rank, processes: which share.
+        epoch: to begin with.
+        done: clips of that epoch that all processes together have had.
+    """
+
+    def __init__(
+        self,
+        clips: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        epoch: int = 0,
+        done: int = 0,
+    ) -> None:
+        super().__init__(cast(Dataset, range(clips)), num_replicas=processes, rank=rank, seed=seed)
+        self.usable = clips - clips % (batch_size * processes)
+        self.epoch, self.done = (epoch, done) if done < self.usable else (epoch + 1, 0)
+
+    def __len__(self) -> int:
+        """Of a whole epoch, also where one was stopped: so Lightning counts."""
+        return self.usable // self.num_replicas
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, "order", self.epoch))
+        order = torch.randperm(len(cast(range, self.dataset)), generator=generator)
+        for place in range(self.done + self.rank, self.usable, self.num_replicas):
+            yield Draw(int(order[place]), stream_seed(self.seed, "draw", self.epoch, place))
+
+    def set_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            self.epoch, self.done = epoch, 0
+
+
+class Drawn(Dataset[Item]):
+    """A dataset whose items' randomness, from torch's global generator, is what their draw says, in whichever process."""
+
+    def __init__(self, dataset: Dataset[Item]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, draw: Draw) -> Item:
+        with drawn_by(torch.device("cpu"), draw.seed):
+            return self.dataset[draw.index]
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+
+def leave_signals(worker: int) -> None:
+    """A loader's process outlives a signal to the whole job: the training process ends it, once it has its checkpoint."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class TrainingClips(pl.LightningDataModule):
+    """What every DataModule of training clips shares: `train`, once it is set up, in batches whose order survives a stop.
+
+    Args:
+        batch_size: of a process.
+        workers: loader processes of a process; 0 loads in the training process.
+        seed: of the order and of all that is random about a clip.
+    """
+
+    train: Dataset
+
+    def __init__(self, batch_size: int, workers: int, seed: int) -> None:
+        super().__init__()
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self._place = {"epoch": 0, "clips": 0}
+
+    def train_dataloader(self) -> DataLoader:
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        clips = len(self.train)  # type: ignore[arg-type]
+        epoch, done = self._place["epoch"], self._place["clips"]
+        draws = Draws(clips, self.batch_size, self.seed, rank, processes, epoch, done)
+        return DataLoader(
+            Drawn(self.train),
+            self.batch_size,
+            sampler=cast(Any, draws),
+            drop_last=True,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=leave_signals,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        assert self.trainer is not None
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        clips = batches * self.batch_size * self.trainer.world_size
+        return {"epoch": self.trainer.current_epoch, "clips": clips}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._place = dict(state)
