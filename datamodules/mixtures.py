@@ -26,7 +26,7 @@ class Mixture:
         layout: one role a source.
         sources: (K, T) float32 as they are in the mixture.
         mixture: (T,) their sum.
-        mouth: (K_visible, F, 96, 96) uint8, None without a visible speaker.
+        mouth: (K_visible, F, 96, 96) uint8, or features (K_visible, F, D) of it; None without a visible speaker.
         seen: (K_visible, F) bool, where a method may see the mouth; None where it always may.
         transcripts: what each talker says, where it is known.
     """
@@ -115,7 +115,8 @@ class WrongLips(MixtureList):
         if mixture.mouth is None:
             return mixture
         if self.lips == "swapped":
-            return replace(mixture, mouth=mixture.mouth.roll(1, 0))
+            seen = None if mixture.seen is None else mixture.seen.roll(1, 0)
+            return replace(mixture, mouth=mixture.mouth.roll(1, 0), seen=seen)
         return replace(mixture, seen=torch.zeros(mixture.mouth.shape[:2], dtype=torch.bool))
 
 

@@ -58,8 +58,8 @@ def test_mixtures_of_different_length_do_not_share_a_batch() -> None:
 class Seen(MixtureList):
     """One mixture of as many visible talkers as asked for."""
 
-    def __init__(self, talkers: int) -> None:
-        self.layout = (*[SPEAKER] * talkers, NOISE)
+    def __init__(self, talkers: int, masked: bool = False) -> None:
+        self.layout, self.masked = (*[SPEAKER] * talkers, NOISE), masked
 
     def entries(self) -> list[Entry]:
         return [Entry("a", self.layout)]
@@ -67,7 +67,8 @@ class Seen(MixtureList):
     def __getitem__(self, index: int) -> Mixture:
         count = len(self.layout)
         mouth = torch.arange(count - 1, dtype=torch.uint8)[:, None, None, None].expand(-1, 5, 2, 2)
-        return Mixture("a", "seen", self.layout, torch.ones(count, 8), torch.full((8,), 1.0 * count), mouth)
+        seen = torch.arange(count - 1)[:, None].expand(-1, 5) > 0 if self.masked else None  # the first is never seen
+        return Mixture("a", "seen", self.layout, torch.ones(count, 8), torch.full((8,), 1.0 * count), mouth, seen)
 
 
 def test_withheld_lips_are_masked_and_swapped_ones_are_another_talkers() -> None:
@@ -81,6 +82,13 @@ def test_withheld_lips_are_masked_and_swapped_ones_are_another_talkers() -> None
     assert plain.visual is not None
     assert swapped.visual is not None
     assert torch.equal(swapped.visual, plain.visual.flip(1))
+
+
+def test_swapped_lips_are_seen_when_those_of_the_other_were() -> None:
+    swapped = collate([WrongLips(Seen(2, masked=True), "swapped")[0]])
+    assert swapped.visual is not None
+    assert swapped.visual_mask is not None
+    assert (swapped.visual_mask == (swapped.visual[..., 0, 0] > 0)).all()
 
 
 def test_lips_of_a_lone_talker_cannot_be_swapped() -> None:
