@@ -65,7 +65,7 @@ class ClipFolder(Dataset):
         start = int(torch.randint(spare + 1, ())) if self.random else 0
         frames = slice(start, min(start + self.frames, length // SAMPLES_PER_FRAME))
         samples = slice(frames.start * SAMPLES_PER_FRAME, frames.stop * SAMPLES_PER_FRAME)
-        audio = _padded(self.audio[index, samples].astype(np.float32) / 32768, self.frames * SAMPLES_PER_FRAME)
+        audio = padded(self.audio[index, samples].astype(np.float32) / 32768, self.frames * SAMPLES_PER_FRAME)
         if not self.video:
             return {"audio": torch.from_numpy(audio)}
         blank = np.zeros((0, 96, 96), np.uint8)
@@ -74,13 +74,14 @@ class ClipFolder(Dataset):
         phonemes = np.zeros(0, np.uint8) if self.phonemes is None else self.phonemes[index, frames]
         return {
             "audio": torch.from_numpy(audio),
-            "visual": torch.from_numpy(_padded(mouth, self.frames)),
-            "seen": torch.from_numpy(_padded(seen, self.frames)),
-            "phonemes": torch.from_numpy(_padded(phonemes, self.frames, UNKNOWN)),
+            "visual": torch.from_numpy(padded(mouth, self.frames)),
+            "seen": torch.from_numpy(padded(seen, self.frames)),
+            "phonemes": torch.from_numpy(padded(phonemes, self.frames, UNKNOWN)),
         }
 
 
-def _padded(array: np.ndarray, length: int, value: int = 0) -> np.ndarray:
+def padded(array: np.ndarray, length: int, value: int = 0) -> np.ndarray:
+    """(n, ...) filled up at its end to (length, ...)."""
     out = np.full((length, *array.shape[1:]), value, array.dtype)
     out[: len(array)] = array
     return out

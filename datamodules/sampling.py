@@ -127,8 +127,9 @@ class TrainingClips(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         assert self.trainer is not None
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        clips = batches * self.batch_size * self.trainer.world_size
-        return {"epoch": self.trainer.current_epoch, "clips": clips}
+        # The sampler's epoch: Lightning's own is one ahead, or behind, in checkpoints around an epoch's end.
+        epoch = self.trainer.train_dataloader.sampler.epoch  # type: ignore[union-attr]
+        return {"epoch": epoch, "clips": batches * self.batch_size * self.trainer.world_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._place = dict(state)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.packed import PackedTalkers
 from datamodules.preparation import Item
 
 ENOUGH = 10  # speakers from which whole ones are held out
@@ -41,3 +42,9 @@ def items(folder: Path, files: Sequence[Path], val: float) -> list[Item]:
         )
         for name in sorted(names)
     ]
+
+
+class TalkingFaces(PackedTalkers):
+    """What `avdiff prepare faces` made. See `datamodules.packed.PackedTalkers` for the arguments."""
+
+    dataset = "faces"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avdiff.errors import UserError
+from datamodules.packed import PackedTalkers
 from datamodules.preparation import Item
 
 LIST_HELP = (
@@ -164,3 +165,9 @@ def items(root: Path, names: Sequence[str], splits: Splits, genders: Mapping[str
         )
         for name, split in sorted(chosen.items())
     ]
+
+
+class VoxCeleb2(PackedTalkers):
+    """What `avdiff prepare voxceleb2` made. See `datamodules.packed.PackedTalkers` for the arguments."""
+
+    dataset = "voxceleb2"
