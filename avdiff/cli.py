@@ -203,6 +203,21 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
     lips(sub)
     work(sub)
 
+    sub = kind(
+        "features",
+        "visual features of prepared clips by BRAVEn, in half precision, on all GPUs of a machine or a SLURM job",
+        "Run it again to add what is missing. A card beside the features says what made them.",
+    )
+    sub.add_argument("pack", type=Path, help="folder that avdiff prepare voxceleb2 or faces left")
+    sub.add_argument("--checkpoint", type=Path, required=True, help="a published BRAVEn or RAVEn checkpoint")
+    sub.add_argument("--name", default="braven", help="of the feature set: --data.features NAME trains on it")
+    sub.add_argument("--batch", type=int, default=8, help="most clips at a time, all of one length")
+    sub.add_argument("--workers", type=int, default=2, help="loader processes a device")
+    sub.add_argument("--devices", default="auto", help="GPUs or processes a node: auto, or a number")
+    sub.add_argument("--nodes", type=int, default=1, help="machines, started by srun")
+    sub.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
+    sub.add_argument("--precision", default="32-true", help="Lightning's: 32-true, or bf16-mixed, which is coarser")
+
     clips = "As clips of up to 4 s in one process; --data.real+=OUTPUT adds them to the embedded corpus."
     for name, text in {
         "videos": "talkers who are seen, to train beside the embedded ones",

@@ -135,6 +135,47 @@ def faces(
     run(items(folder, files, val), LoneTalkers(mediapipe), output, work, settings, _codec(crops))
 
 
+def features(
+    pack: Path,
+    checkpoint: Path,
+    name: str,
+    batch: int,
+    workers: int,
+    devices: str,
+    nodes: int,
+    accelerator: str,
+    precision: str,
+) -> None:
+    """Visual features of a pack by BRAVEn, under Lightning's predict."""
+    import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    from avdiff.lit.features import Features, FeatureWriter
+    from avdiff.nets.imports import load_braven
+    from datamodules.features import FeatureStore, Mouths, card
+
+    store = FeatureStore(pack, name)
+    encoder = load_braven(checkpoint)
+    model = Features(encoder)
+    described = card(pack, name, encoder.dim, checkpoint, model.window, precision)
+    if devices != "auto" and not devices.isdigit():
+        raise UserError(f"--devices is {devices!r}; give auto or a number")
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=int(devices) if devices.isdigit() else devices,
+        num_nodes=nodes,
+        precision=precision,  # type: ignore[arg-type]  # Lightning refuses what it does not know
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        default_root_dir=pack,
+        callbacks=[FeatureWriter(store, described), RichProgressBar()],
+    )
+    trainer.predict(model, Mouths(pack, batch, workers), return_predictions=False)
+    if trainer.is_global_zero:
+        Console().print(f"{len(store.done())} clips have features in {store.folder}; card.md there says what made them")
+
+
 def _files(folder: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> list[Path]:
     from datamodules.real import find
 

@@ -33,6 +33,25 @@ class Piece:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+def stretches(samples: int, seconds: int = 30, overlap: int = 2) -> list[tuple[int, int]]:
+    """What a recording is cut into: (start, stop) in samples, of about equal length; starts are at whole seconds.
+
+    Args:
+        samples: length of the recording at 16 kHz.
+        seconds: the longest stretch.
+        overlap: seconds that neighbours share.
+    """
+    total = ceil(samples / SAMPLE_RATE)
+    if total <= seconds:
+        return [(0, samples)]
+    count = ceil((total - overlap) / (seconds - overlap))
+    hop = ceil((total - overlap) / count)
+    return [
+        (start * SAMPLE_RATE, min((start + hop + overlap) * SAMPLE_RATE, samples))
+        for start in range(0, total - overlap, hop)
+    ]
+
+
 class Chunked(Separator):
     """Any separator on recordings of any length.
 
@@ -62,16 +81,8 @@ class Chunked(Separator):
         self.shortest = shortest
 
     def plan(self, samples: int) -> list[tuple[int, int]]:
-        """Stretches (start, stop) in samples, of about equal length; starts are at whole seconds."""
-        total = ceil(samples / SAMPLE_RATE)
-        if total <= self.seconds:
-            return [(0, samples)]
-        count = ceil((total - self.overlap) / (self.seconds - self.overlap))
-        hop = ceil((total - self.overlap) / count)
-        return [
-            (start * SAMPLE_RATE, min((start + hop + self.overlap) * SAMPLE_RATE, samples))
-            for start in range(0, total - self.overlap, hop)
-        ]
+        """Stretches (start, stop) in samples: see `stretches`."""
+        return stretches(samples, self.seconds, self.overlap)
 
     def stream(
         self, window: Window, samples: int, *, rng: ClipNoise, callback: Callback | None = None
