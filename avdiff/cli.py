@@ -218,6 +218,36 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
     sub.add_argument("--precision", default="32-true", help="Lightning's: 32-true, or bf16-mixed, which is coarser")
 
+    for name, text, where in (
+        (
+            "dns",
+            "the noise of the DNS challenges, split by source recording",
+            "with datasets/noise (16 kHz) or datasets_fullband/noise_fullband (48 kHz), or that folder itself",
+        ),
+        (
+            "dcase",
+            "TAU Urban Acoustic Scenes 2020 Mobile; its labelled fold 1 evaluation list is the test split",
+            "with audio/ and evaluation_setup/",
+        ),
+    ):
+        sub = kind(name, text, resumed)
+        sub.add_argument("root", type=Path, help=where)
+        sub.add_argument("output", type=Path, help="folder of the prepared clips; begun, or gone on with")
+        work(sub)
+
+    sub = kind(
+        "lists",
+        "the paper's test lists, from prepared clips: the same for everyone who has the same data",
+        "One, two and three talkers, of two and three also with one who is not seen; with acoustic scenes also one talker "
+        "at -10, -5, 0 and 5 dB. Lists are text, with the SHA-256 of every clip.",
+    )
+    sub.add_argument("speech", type=Path, help="prepared clips of talkers, as of avdiff prepare voxceleb2")
+    sub.add_argument("noise", type=Path, help="prepared clips of noise, as of avdiff prepare dns")
+    sub.add_argument("output", type=Path, help="folder for the lists")
+    sub.add_argument("--split", default="test", help="of both")
+    sub.add_argument("--mixtures", type=int, default=500, help="a list; the first 5 of 500 are those of 5")
+    sub.add_argument("--seconds", type=float, default=4.0, help="of a mixture; shorter clips are left out")
+
     clips = "As clips of up to 4 s in one process; --data.real+=OUTPUT adds them to the embedded corpus."
     for name, text in {
         "videos": "talkers who are seen, to train beside the embedded ones",

@@ -176,6 +176,45 @@ def features(
         Console().print(f"{len(store.done())} clips have features in {store.folder}; card.md there says what made them")
 
 
+def dns(root: Path, output: Path, work: Work) -> None:
+    """The noise of the DNS challenges."""
+    from datamodules.dns import dns_items
+    from datamodules.sounds import WholeSounds
+
+    found, left = dns_items(root)
+    if left:
+        Console().print(f"{len(found)} of {len(found) + left} clips; the others are more than the splits hold")
+    run(found, WholeSounds(), output, work, {"dataset": "dns"})
+
+
+def dcase(root: Path, output: Path, work: Work) -> None:
+    """The acoustic scenes of DCASE 2020, task 1A."""
+    from datamodules.dcase import SceneSounds, dcase_items
+
+    run(dcase_items(root), SceneSounds(), output, work, {"dataset": "dcase"})
+
+
+def lists(speech: Path, noise: Path, output: Path, split: str, mixtures: int, seconds: float) -> None:
+    """The paper's test lists for these talkers and this noise."""
+    from rich.table import Table
+
+    from datamodules.lists import Protocol, describe
+
+    protocol = Protocol(speech, noise, split, mixtures, seconds)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
+    ) as bars:
+        bar = bars.add_task("", total=None)
+        files = protocol.write(
+            output, lambda name, share: bars.update(bar, description=name, total=1.0, completed=share)
+        )
+    table = Table("list", "mixtures", "people", "clips of noise", "SHA-256", box=None)
+    for file in files:
+        about = describe(file)
+        table.add_row(file.name, str(about.mixtures), str(about.people), str(about.noises), about.sha256)
+    Console(width=max(130, Console().width)).print(table)
+
+
 def _files(folder: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> list[Path]:
     from datamodules.real import find
 

@@ -181,30 +181,38 @@ class Protocol:
             The files.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        return [self._write(folder, name, of, watch) for name, of in self.conditions().items()]
+        of_same_draws: dict[tuple[bool, int], dict[str, Condition]] = {}
+        for name, condition in self.conditions().items():
+            of_same_draws.setdefault((condition.snr is None, condition.talkers), {})[name] = condition
+        return [file for conditions in of_same_draws.values() for file in self._write(folder, conditions, watch)]
 
-    def _write(self, folder: Path, name: str, condition: Condition, watch: Callable[[str, float], None] | None) -> Path:
-        lines = []
-        for number, drawn in enumerate(self._draw(condition)):
-            lines.append(json.dumps(self._line(f"{name}-{number:03d}", condition, drawn), ensure_ascii=False) + "\n")
+    def _write(
+        self, folder: Path, conditions: Mapping[str, Condition], watch: Callable[[str, float], None] | None
+    ) -> Iterator[Path]:
+        lines: dict[str, list[str]] = {name: [] for name in conditions}
+        for number, drawn in enumerate(self._draw(next(iter(conditions.values())))):
+            for name, condition in conditions.items():
+                line = self._line(f"{name}-{number:03d}", condition, drawn)
+                lines[name].append(json.dumps(line, ensure_ascii=False) + "\n")
             if watch is not None:
-                watch(name, (number + 1) / self.mixtures)
-        body = "".join(lines).encode()
-        head = {
-            "list": name,
-            "version": VERSION,
-            "split": self.split,
-            "layout": condition.layout,
-            "mixtures": self.mixtures,
-            "samples": self.samples,
-            "speech": self.names[0],
-            "noise": self.names[1],
-            "silent_db": SILENT,
-            "sha256": hashlib.sha256(body).hexdigest(),
-        }
-        file = folder / f"{name}.jsonl"
-        file.write_bytes(json.dumps(head).encode() + b"\n" + body)
-        return file
+                watch(", ".join(conditions), (number + 1) / self.mixtures)
+        for name, condition in conditions.items():
+            body = "".join(lines[name]).encode()
+            head = {
+                "list": name,
+                "version": VERSION,
+                "split": self.split,
+                "layout": condition.layout,
+                "mixtures": self.mixtures,
+                "samples": self.samples,
+                "speech": self.names[0],
+                "noise": self.names[1],
+                "silent_db": SILENT,
+                "sha256": hashlib.sha256(body).hexdigest(),
+            }
+            file = folder / f"{name}.jsonl"
+            file.write_bytes(json.dumps(head).encode() + b"\n" + body)
+            yield file
 
     def _draw(self, condition: Condition) -> Iterator[_Drawn]:
         kind = "speakers" if condition.snr is None else "scenes"
@@ -268,6 +276,34 @@ def _digits(gain: float) -> float:
 
 def _name(pack: Pack) -> str:
     return str(pack.settings.get("dataset", pack.folder.resolve().name))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A list file in figures.
+
+    Attributes:
+        mixtures: in it.
+        people: different ones, of all mixtures.
+        noises: different clips of noise.
+        sha256: of its lines.
+    """
+
+    mixtures: int
+    people: int
+    noises: int
+    sha256: str
+
+
+def describe(file: Path) -> Summary:
+    """What a list file holds.
+
+    Raises:
+        UserError: it is no list or was changed.
+    """
+    head, lines = _read(file)
+    people = {part["speaker"] for line in lines for part in line["sources"][:-1]}
+    return Summary(len(lines), len(people), len({line["sources"][-1]["clip"] for line in lines}), head["sha256"])
 
 
 class ListFile(MixtureList):

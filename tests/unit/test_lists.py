@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from avdiff.audio.mixing import power, ratio_db
+from avdiff.cli import main
 from avdiff.errors import UserError
 from avdiff.metrics.si_sdr import si_sdr
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER
@@ -132,6 +133,16 @@ def test_the_same_data_give_the_same_lists(lists: Path, packs: Path, tmp_path: P
     Protocol(tmp_path / "again", packs / "dns", seconds=SECONDS, mixtures=20).write(tmp_path / "lists")
     for file in (tmp_path / "lists").iterdir():
         assert file.read_text().splitlines()[1:] == (lists / file.name).read_text().splitlines()[1:21]
+
+
+def test_the_command_writes_the_same_lists(lists: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packs = [str(lists.parent / name) for name in ("people", "dns")]
+    main(["prepare", "lists", *packs, str(tmp_path), "--seconds", str(SECONDS)])
+    assert (tmp_path / "speakers2_dns.jsonl").read_bytes() == (lists / "speakers2_dns.jsonl").read_bytes()
+    digest = json.loads((lists / "speakers2_dns.jsonl").open().readline())["sha256"]
+    assert ["speakers2_dns.jsonl", "500", "12", "20", digest] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
 
 
 def test_lists_go_through_predict_and_lose_lips(lists: Path) -> None:
