@@ -11,7 +11,7 @@ import soundfile
 
 from avdiff.cli import main
 from avdiff.errors import UserError
-from datamodules.dns import SPLIT, dns_items, noise_folder, origin, split_by_source
+from datamodules.dns import DNS, SPLIT, dns_items, noise_folder, origin, split_by_source
 from datamodules.packs import Pack, failures
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "a" + "\nsize 320044\n"
@@ -101,3 +101,17 @@ def test_what_is_no_dns_tree_is_one_sentence(tmp_path: Path) -> None:
     tone(tmp_path / "datasets_fullband/noise_fullband/a.wav", 48_000)
     with pytest.raises(UserError, match="share recordings; give the one that is wanted"):
         dns_items(tmp_path)
+
+
+def test_the_prior_hears_crops_and_a_missing_data_set_is_one_sentence(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        tone(tmp_path / "datasets/noise" / f"{name}.wav", 16_000, seconds=3)
+    main(["prepare", "dns", str(tmp_path), str(tmp_path / "dns"), "--workers", "0"])
+    data = DNS(tmp_path / "dns", batch_size=2, seconds=1.0)
+    data.setup("fit")
+    (batch,) = list(data.train_dataloader())
+    assert set(batch) == {"audio"}
+    assert batch["audio"].shape == (2, 16_000)
+    assert next(iter(data.val_dataloader()))["audio"].shape == (1, 64_000)
+    with pytest.raises(UserError, match=r"no prepared data set in .*avdiff prepare dns.*AVDIFF_DATA"):
+        DNS(tmp_path / "nowhere").setup("fit")
