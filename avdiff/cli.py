@@ -165,9 +165,9 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
     def lips(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--crops",
-            choices=("jpeg", "png", "raw"),
-            default="jpeg",
-            help="how mouth crops are stored: JPEG of quality 95, or without loss (see datamodules/README.md)",
+            choices=("lossless", "jpeg", "raw"),
+            default="lossless",
+            help="how mouth crops are stored; JPEG (of quality 95) is smaller, raw crops load faster: see datamodules/README.md",
         )
         sub.add_argument("--mediapipe", type=Path, help="face_landmarker.task: find faces with MediaPipe, not dlib")
 

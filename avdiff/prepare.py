@@ -87,7 +87,7 @@ def run(
         progress(report)
     writer.close()
     out = Console()
-    out.print(str(report), markup=False, highlight=False)
+    out.print(str(report), markup=False, highlight=False, soft_wrap=True)
     out.print(f"In {output}, of all ranks so far:\n{summary(output)}", markup=False, highlight=False)
 
 
@@ -262,7 +262,7 @@ def _detector(mediapipe: Path | None) -> str:
 
 
 def _codec(name: str) -> MouthCodec:
-    from datamodules.codecs import JpegCrops, PngCrops, RawCrops
+    from datamodules.codecs import JpegCrops, LosslessCrops, RawCrops
 
-    codecs: dict[str, Callable[[], MouthCodec]] = {"jpeg": JpegCrops, "png": PngCrops, "raw": RawCrops}
+    codecs: dict[str, Callable[[], MouthCodec]] = {"lossless": LosslessCrops, "jpeg": JpegCrops, "raw": RawCrops}
     return codecs[name]()

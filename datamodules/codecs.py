@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -11,6 +13,7 @@ import numpy as np
 
 from avdiff.errors import UserError
 
+DAMAGED = "stored mouth crops are damaged; copy the pack anew, or prepare it again"
 SIZE = 96  # pixels a side, of a crop
 Read = Callable[[int, int], bytes]  # first byte, number of bytes -> bytes
 
@@ -46,58 +49,72 @@ class RawCrops(MouthCodec):
         return {"codec": "raw"}
 
 
-class _Pictures(MouthCodec):
-    """One picture file a frame, behind a table of where each ends (uint32, little-endian)."""
+class _Frames(MouthCodec):
+    """Every frame on its own, behind a table of where each ends (uint32, little-endian)."""
 
-    suffix: str
-    options: tuple[int, ...]
+    @abstractmethod
+    def _frame(self, frame: np.ndarray) -> bytes:
+        """One frame, (96, 96)."""
+
+    @abstractmethod
+    def _read(self, frames: list[np.ndarray]) -> np.ndarray:
+        """Bytes of each frame, uint8 (n,) -> (F, 96, 96)."""
 
     def encode(self, mouth: np.ndarray) -> bytes:
-        pictures = [cv2.imencode(self.suffix, frame, self.options)[1].tobytes() for frame in mouth]
-        return np.cumsum([len(picture) for picture in pictures]).astype("<u4").tobytes() + b"".join(pictures)
+        frames = [self._frame(frame) for frame in mouth]
+        return np.cumsum([len(frame) for frame in frames]).astype("<u4").tobytes() + b"".join(frames)
 
     def decode(self, read: Read, count: int, start: int, stop: int) -> np.ndarray:
-        out = np.zeros((stop - start, SIZE, SIZE), np.uint8)
         if stop == start:
-            return out
+            return np.zeros((0, SIZE, SIZE), np.uint8)
         before = max(0, start - 1)
         ends = np.frombuffer(read(4 * before, 4 * (stop - before)), "<u4").astype(int)
         edges = ends if start else np.concatenate([[0], ends])
         data = np.frombuffer(read(4 * count + int(edges[0]), int(edges[-1] - edges[0])), np.uint8)
-        edges = edges - edges[0]
-        for frame, first, last in zip(out, edges, edges[1:], strict=False):
-            picture = cv2.imdecode(data[first:last], cv2.IMREAD_GRAYSCALE)
-            if picture is None:
-                raise UserError("stored mouth crops are damaged; copy the pack anew, or prepare it again")
-            frame[:] = picture
-        return out
+        return self._read([data[first:last] for first, last in pairwise((edges - edges[0]).tolist())])
 
 
-class JpegCrops(_Pictures):
+class LosslessCrops(_Frames):
+    """Differences of a frame's rows, deflated (zlib, level 1): as small as PNG, and read in half the time."""
+
+    def _frame(self, frame: np.ndarray) -> bytes:
+        rows = frame.copy()
+        rows[1:] -= frame[:-1]
+        return zlib.compress(rows.tobytes(), 1)
+
+    def _read(self, frames: list[np.ndarray]) -> np.ndarray:
+        try:
+            rows = b"".join([zlib.decompress(frame.tobytes()) for frame in frames])
+        except zlib.error as error:
+            raise UserError(DAMAGED) from error
+        return np.add.accumulate(np.frombuffer(rows, np.uint8).reshape(-1, SIZE, SIZE), axis=1, dtype=np.uint8)
+
+    def settings(self) -> dict[str, Any]:
+        return {"codec": "lossless"}
+
+
+class JpegCrops(_Frames):
     """A JPEG a frame.
 
     Args:
         quality: libjpeg's, 1 to 100.
     """
 
-    suffix = ".jpg"
-
     def __init__(self, quality: int = 95) -> None:
         self.quality = quality
-        self.options = (cv2.IMWRITE_JPEG_QUALITY, quality)
+
+    def _frame(self, frame: np.ndarray) -> bytes:
+        return cv2.imencode(".jpg", frame, (cv2.IMWRITE_JPEG_QUALITY, self.quality))[1].tobytes()
+
+    def _read(self, frames: list[np.ndarray]) -> np.ndarray:
+        pictures = [cv2.imdecode(frame, cv2.IMREAD_GRAYSCALE) for frame in frames]
+        whole = [picture for picture in pictures if picture is not None]
+        if len(whole) < len(frames):
+            raise UserError(DAMAGED)
+        return np.stack(whole)
 
     def settings(self) -> dict[str, Any]:
         return {"codec": "jpeg", "quality": self.quality}
-
-
-class PngCrops(_Pictures):
-    """A PNG a frame: lossless."""
-
-    suffix = ".png"
-    options = (cv2.IMWRITE_PNG_COMPRESSION, 1)
-
-    def settings(self) -> dict[str, Any]:
-        return {"codec": "png"}
 
 
 def mouth_codec(settings: Mapping[str, Any]) -> MouthCodec:
@@ -106,7 +123,7 @@ def mouth_codec(settings: Mapping[str, Any]) -> MouthCodec:
     Raises:
         ValueError: there is none.
     """
-    for codec in (RawCrops(), PngCrops(), JpegCrops(int(settings.get("quality", 95)))):
+    for codec in (RawCrops(), LosslessCrops(), JpegCrops(int(settings.get("quality", 95)))):
         if codec.settings() == dict(settings):
             return codec
     raise ValueError(f"mouth crops were stored with {dict(settings)}, which this version cannot read")

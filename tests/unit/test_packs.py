@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from avdiff.errors import UserError
-from datamodules.codecs import JpegCrops, MouthCodec, PngCrops, RawCrops
+from datamodules.codecs import JpegCrops, LosslessCrops, MouthCodec, RawCrops
 from datamodules.packs import MISSING, Clip, Pack, PackWriter, encoded, failures, summary
 
 
@@ -26,7 +26,9 @@ def clip(name: str, frames: int = 10, level: float = 0.1, **about: str) -> Clip:
     return Clip(name, audio, about, mouth, rng.random(frames) < 0.5)
 
 
-@pytest.mark.parametrize("codec", [RawCrops(), PngCrops(), JpegCrops()], ids=lambda codec: codec.settings()["codec"])
+@pytest.mark.parametrize(
+    "codec", [RawCrops(), LosslessCrops(), JpegCrops()], ids=lambda codec: codec.settings()["codec"]
+)
 def test_any_stretch_comes_back(tmp_path: Path, codec: MouthCodec) -> None:
     written = [clip(name, frames) for name, frames in (("b", 12), ("a", 5), ("c", 30))]
     writer = PackWriter(tmp_path, codec=codec, limit=50_000)  # so small that there are several files
@@ -46,6 +48,14 @@ def test_any_stretch_comes_back(tmp_path: Path, codec: MouthCodec) -> None:
             assert error.shape == one.mouth[start:stop].shape
             assert np.array_equal(pack.seen(index, start, count), one.seen[start:stop])
         assert np.array_equal(pack.audio(index, 700, 1000), pack.audio(index)[700:1700])
+
+
+def test_damaged_crops_are_told(tmp_path: Path) -> None:
+    for codec in (LosslessCrops(), JpegCrops()):
+        data = codec.encode(clip("a").mouth)
+        wrong = data[:40] + bytes(len(data) - 40)
+        with pytest.raises(UserError, match="copy the pack anew"):
+            codec.decode(lambda first, size, wrong=wrong: wrong[first : first + size], 10, 0, 10)
 
 
 def test_recordings_of_16_bits_come_back_exactly_and_loud_ones_are_not_clipped(tmp_path: Path) -> None:
