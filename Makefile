@@ -7,6 +7,7 @@ METHOD ?= ssnaps
 CLIPS ?= 50
 DATA ?= synthetic
 CLUSTER ?= local
+PRESET ?= small
 ARGS ?=
 LIPS_ARGS ?= $(ARGS)
 UV_VERSION := 0.13.8
@@ -16,7 +17,11 @@ STAMP := .venv/.installed
 # $(call fit,training,kind of data,more arguments)
 fit = $(BIN)/avdiff fit --config experiments/base.yaml --config experiments/train/$(1).yaml \
 	--config experiments/data/$(2)/$(DATA).yaml --config experiments/cluster/$(CLUSTER).yaml $(3)
-known = @test -f experiments/data/$(1)/$(DATA).yaml || { echo "DATA=$(DATA) has no file experiments/data/$(1)/$(DATA).yaml; there are: $$(cd experiments/data/$(1) && ls | sed 's/\.yaml//' | xargs)" >&2; exit 1; }
+# $(call known,VARIABLE,folder of files that it names one of)
+known = @test -f experiments/$(2)/$($(1)).yaml || { echo "$(1)=$($(1)) has no file experiments/$(2)/$($(1)).yaml; there are: $$(cd experiments/$(2) && ls *.yaml | sed 's/\.yaml//' | xargs)" >&2; exit 1; }
+# The small speech prior learns its lip encoder first; others are trained on features.
+suffix = $(if $(filter-out small,$(PRESET)),_$(PRESET))
+preset = @test -f experiments/train/$(1)$(suffix).yaml || { echo "PRESET=$(PRESET) has no file experiments/train/$(1)$(suffix).yaml; there are small and paper" >&2; exit 1; }
 
 .PHONY: help setup test test-slow demo benchmark train-speech train-noise lint format lock clean
 
@@ -58,15 +63,19 @@ demo: setup ## separate two embedded talkers and noise with the shipped priors; 
 benchmark: setup ## score a method on the embedded benchmark: METHOD=ssnaps CLIPS=50
 	$(BIN)/avdiff benchmark --method $(METHOD) --clips $(CLIPS) $(ARGS)
 
-train-speech: setup ## train the lip encoder, then the audio-visual speech prior: DATA=synthetic CLUSTER=local
-	$(call known,lips)
-	$(call known,speech)
-	$(call fit,lips,lips,$(LIPS_ARGS))
-	$(call fit,speech,speech,$(ARGS))
+train-speech: setup ## train the lip encoder, then the audio-visual speech prior: DATA=synthetic CLUSTER=local PRESET=small
+	$(call preset,speech)
+	$(call known,CLUSTER,cluster)
+	$(if $(suffix),,$(call known,DATA,data/lips))
+	$(call known,DATA,data/speech$(suffix))
+	$(if $(suffix),,$(call fit,lips,lips,$(LIPS_ARGS)))
+	$(call fit,speech$(suffix),speech$(suffix),$(ARGS))
 
-train-noise: setup ## train the noise prior: DATA=synthetic CLUSTER=local
-	$(call known,noise)
-	$(call fit,noise,noise,$(ARGS))
+train-noise: setup ## train the noise prior: DATA=synthetic CLUSTER=local PRESET=small
+	$(call preset,noise)
+	$(call known,CLUSTER,cluster)
+	$(call known,DATA,data/noise$(suffix))
+	$(call fit,noise$(suffix),noise$(suffix),$(ARGS))
 
 lint: setup ## check style and types
 	$(BIN)/ruff check

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from avdiff.errors import UserError
@@ -65,7 +66,10 @@ class StopOnSignal(Checkpoint):
         rank_zero_info(f"Stopped by SIGTERM after step {trainer.global_step}; the same command goes on from {file}")
         if self.requeue and trainer.is_global_zero:
             _requeue()
-        raise SystemExit(EXIT_CODE)
+        # Lightning kills a process whose children end with another code than none.
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        child = isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
+        raise SystemExit(0 if child else EXIT_CODE)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()

@@ -148,3 +148,22 @@ def test_a_prior_of_white_noise_has_no_estimate() -> None:
     prior = EDMPrior(NCSNpp(channels=8, multipliers=(1, 2), patch=(16, 4)))
     with torch.no_grad(), pytest.raises(NotImplementedError, match="white noise only"):
         prior.estimate(torch.zeros(1, 16_000), torch.ones(1, 256, 101))
+
+
+def test_the_preconditioning_stays_in_float32_where_the_network_runs_in_bfloat16() -> None:
+    """At low noise the denoiser is the input, whose rounding to bfloat16 would be heard in it."""
+    prior, seen = tiny_speech(), []
+    prior.network.register_forward_pre_hook(lambda module, given: seen.append([t.dtype for t in given]))
+    prior.network.register_forward_hook(lambda module, given, out: seen.append([out.dtype]))
+    x = torch.randn(2, 6400) * 0.05
+    sigma = torch.tensor([1e-6, 1e-5])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        cond = prior.embed(torch.zeros(2, 10, 96, 96, dtype=torch.uint8))
+        mean, variance = prior.predict(x, sigma, cond)
+        scalings = prior.scalings(sigma.bfloat16())
+    assert seen[0][0] == seen[0][1] == torch.float32
+    assert seen[1] == [torch.bfloat16]  # else nothing was tested
+    assert variance is not None
+    assert {t.dtype for t in (mean, variance, *scalings)} == {torch.float32}
+    error = (mean - x).square().mean(-1).sqrt()
+    assert error.max() < (x.bfloat16().float() - x).square().mean().sqrt() / 4
