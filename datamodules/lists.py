@@ -25,6 +25,7 @@ from avdiff.audio.mixing import PAPER_LEVELS, mix, power
 from avdiff.errors import UserError
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Role
 from datamodules.mixtures import Entry, Mixture, MixtureList
+from datamodules.packed import located
 from datamodules.packs import Pack
 from datamodules.shuffle import fraction, shuffled
 
@@ -311,8 +312,8 @@ class ListFile(MixtureList):
 
     Args:
         file: that `avdiff prepare lists` wrote.
-        speech: pack of the talkers.
-        noise: pack of the noise.
+        speech: pack of the talkers, or its name in $AVDIFF_DATA.
+        noise: pack of the noise, likewise.
         clips: only the first so many mixtures; None for all.
         features: name of a visual feature set of `speech` that is given instead of the mouth crops.
 
@@ -326,7 +327,7 @@ class ListFile(MixtureList):
         self.head, self.lines = _read(Path(file))
         self.lines = self.lines[:clips]
         self.features = features
-        self.speech, self.noise = (Pack(folder, self.head["split"]) for folder in (speech, noise))
+        self.speech, self.noise = (Pack(located(folder), self.head["split"]) for folder in (speech, noise))
         self._index = {
             id(pack): {name: i for i, name in enumerate(pack.ids.tolist())} for pack in (self.speech, self.noise)
         }

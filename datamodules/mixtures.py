@@ -1,4 +1,4 @@
-"""Mixtures to separate: lists of them, and the datamodule of `avdiff predict`."""
+"""Mixtures: lists of them to separate, and the DataModule of these and of mixtures to train on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from avdiff.errors import UserError
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, Observation, Role
+from datamodules.sampling import TrainingClips
+from datamodules.training_mixtures import DrawnMixtures, MixtureDraws, TrainingMixtures, ValidationBatches, stacked
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,9 @@ class _EveryNth(DistributedSampler[int]):
     is what a resumed run may have left.
     """
 
-    def __init__(self, dataset: _Batches, rank: int, processes: int) -> None:
+    def __init__(self, dataset: Dataset, batches: int, rank: int, processes: int) -> None:
         super().__init__(cast(Dataset[int], dataset), num_replicas=processes, rank=rank, shuffle=False)
-        self.share = range(rank, len(dataset), processes)
+        self.share: Sequence[int] = range(rank, batches, processes)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.share)
@@ -178,18 +179,35 @@ class _EveryNth(DistributedSampler[int]):
         return len(self.share)
 
 
-class Mixtures(pl.LightningDataModule):
-    """Mixtures in batches of one layout, shared out over the processes.
+class _AsMany(_EveryNth):
+    """The same, but every rank takes as many, and so some batches may be taken twice: who trains together waits together."""
+
+    def __init__(self, dataset: Dataset, batches: int, rank: int, processes: int) -> None:
+        super().__init__(dataset, batches, rank, processes)
+        self.share = [(rank + turn * processes) % batches for turn in range(-(-batches // processes))]
+
+
+class Mixtures(TrainingClips):
+    """Mixtures in batches of one layout, shared out over the processes: a fixed list, mixtures to train on, or both.
 
     Args:
-        mixtures: the list.
-        batch_size: clips a batch. It changes the speed, not the results.
+        mixtures: the list that is separated by `avdiff predict`.
+        batch_size: clips a batch. It changes the speed of predict, not its results.
         workers: processes that make mixtures ahead; 0 makes them in the process that separates.
+        training: what mixtures to train on are drawn from.
+        seed: of these.
     """
 
-    def __init__(self, mixtures: MixtureList, batch_size: int = 1, workers: int = 0) -> None:
-        super().__init__()
-        self.mixtures, self.batch_size, self.workers = mixtures, batch_size, workers
+    def __init__(
+        self,
+        mixtures: MixtureList | None = None,
+        batch_size: int = 1,
+        workers: int = 0,
+        training: TrainingMixtures | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, workers, seed)
+        self.mixtures, self.training = mixtures, training
         self.allow_zero_length_dataloader_with_multiple_devices = True  # a resumed run may leave a rank nothing to do
         self._done: Set[str] = frozenset()
 
@@ -197,8 +215,37 @@ class Mixtures(pl.LightningDataModule):
         """Leave these clips out of the next predict run."""
         self._done = keys
 
-    def predict_dataloader(self) -> DataLoader[Observation]:
-        batches = _Batches(self.mixtures, self._done, self.batch_size)
-        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = _EveryNth(batches, rank, processes)
+    def prepare_data(self) -> None:
+        if self.training is not None:
+            self.training.prepare()
+
+    def setup(self, stage: str) -> None:
+        if stage == "predict":
+            return
+        training = self._training()
+        self.train, self.val = (training.open(split) for split in ("train", "val"))
+
+    def train_dataloader(self) -> DataLoader:
+        training = self._training()
+        return self.loader(self.train, MixtureDraws(training.mixtures, training.talkers, **self.share()), stacked)
+
+    def val_dataloader(self) -> DataLoader:
+        assert isinstance(self.val, DrawnMixtures)
+        batches = ValidationBatches(self.val, self._training().validation(self.batch_size))
+        sampler = _AsMany(batches, len(batches), *self._rank())
         return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers)
+
+    def predict_dataloader(self) -> DataLoader[Observation]:
+        if self.mixtures is None:
+            raise UserError("there is no list to separate; give one as data.mixtures")
+        batches = _Batches(self.mixtures, self._done, self.batch_size)
+        sampler = _EveryNth(batches, len(batches), *self._rank())
+        return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers)
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _training(self) -> TrainingMixtures:
+        if self.training is None:
+            raise UserError("there are no mixtures to train on; say as data.training what they are drawn from")
+        return self.training

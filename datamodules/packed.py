@@ -22,6 +22,21 @@ def data_folder() -> Path:
     return Path(os.environ.get("AVDIFF_DATA") or "data")
 
 
+def located(folder: Path) -> Path:
+    """A prepared folder: the path as it is, or of that name in `data_folder()`.
+
+    Raises:
+        UserError: it is neither.
+    """
+    for path in (Path(folder), data_folder() / folder):
+        if path.is_dir():
+            return path
+    raise UserError(
+        f"there is no folder {folder}, nor {data_folder() / folder}; give the folder that avdiff prepare left, or set "
+        "AVDIFF_DATA to the folder that holds such folders"
+    )
+
+
 class PackCrops(Dataset[dict[str, Tensor]]):
     """Crops of a pack's clips, as dicts `audio` (T,) and, with video, `visual` (F, ...), `seen` (F,), `phonemes` (F,).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -109,12 +109,31 @@ class TrainingClips(pl.LightningDataModule):
         self._place = {"epoch": 0, "clips": 0}
 
     def train_dataloader(self) -> DataLoader:
-        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         clips = len(self.train)  # type: ignore[arg-type]
-        epoch, done = self._place["epoch"], self._place["clips"]
-        draws = Draws(clips, self.batch_size, self.seed, rank, processes, epoch, done)
+        return self.loader(Drawn(self.train), Draws(clips, **self.share()))
+
+    def share(self) -> dict[str, int]:
+        """What this process's sampler is told beside the number of clips."""
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "rank": rank,
+            "processes": processes,
+            "epoch": self._place["epoch"],
+            "done": self._place["clips"],
+        }
+
+    def loader(self, dataset: Dataset, draws: Draws, collate: Callable[[list[Any]], Any] | None = None) -> DataLoader:
+        """Batches of what the draws ask a dataset for.
+
+        Args:
+            dataset: takes draws as indices.
+            draws: for this process.
+            collate: makes a batch of items; None for torch's own.
+        """
         return DataLoader(
-            Drawn(self.train),
+            dataset,
             self.batch_size,
             sampler=cast(Any, draws),
             drop_last=True,
@@ -122,6 +141,7 @@ class TrainingClips(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=leave_signals,
+            collate_fn=collate,
         )
 
     def state_dict(self) -> dict[str, Any]:

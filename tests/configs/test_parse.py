@@ -61,6 +61,12 @@ def test_methods(method: Path, data: Path) -> None:
     assert config.predict.trainer.inference_mode is False
 
 
+@pytest.mark.parametrize("data", files("data/mixtures/*.yaml"), ids=name)
+def test_training_mixtures(data: Path) -> None:
+    config = parse("fit", EXPERIMENTS / "base.yaml", ROOT / "tests/configs/toy.yaml", data).config
+    assert config.fit.data.init_args.training.class_path == "datamodules.training_mixtures.TrainingMixtures"
+
+
 def test_a_misspelt_key_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text((EXPERIMENTS / "methods/ssnaps.yaml").read_text().replace("sigma_max", "sigma_maxx"))
