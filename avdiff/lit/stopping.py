@@ -58,6 +58,8 @@ class StopOnSignal(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return  # gradients that are being added up would be lost
         if not trainer.strategy.reduce_boolean_decision(self._received, all=False):
             return
         keeper = _keepers(trainer)[0]

@@ -4,7 +4,8 @@
 
 FOLDER is a pack with video; where there is none, one is made of embedded talkers, three in a row to a clip of 12 s, with random
 features of BRAVEn's size. The clips are read as a fit reads them: random crops in an order of their own every epoch, in batches
-of 16, in so many processes beside this one. Files that were just written are in memory: this is what processors allow, not disks.
+of 16, in so many processes beside this one. Files just written are in memory: this is what processors allow, not disks.
+The first column is in clips a second of processor time, in this process alone: other work of the machine changes it little.
 
 What a GPU takes is computed: three times the operations of one forward of the `paper` speech network for 4 s, at a share of the
 GPU's peak in bfloat16.
@@ -34,7 +35,7 @@ DIM = 1024  # of BRAVEn Large
 FEATURES = "random"
 
 
-def make(folder: Path, clips: int = 200) -> None:
+def make(folder: Path, clips: int = 100) -> None:
     """A pack of embedded talkers, with crops as JPEG and a set of random features."""
     corpus = speech_corpus("train", 3 * clips)
     audio = np.load(corpus.folder / "audio.npy", mmap_mode="r")
@@ -68,6 +69,16 @@ def measure(folder: Path, features: str | None, workers: int, seconds: float) ->
                 return clips / (time.perf_counter() - began)
 
 
+def of_a_core(folder: Path, features: str | None, batches: int = 20) -> float:
+    """Clips a second of processor time, loaded in this process."""
+    data = PackedTalkers(folder, features, batch_size=16, seconds=4.0)
+    data.setup("fit")
+    clips, began = 0, time.process_time()
+    while clips < 16 * batches:
+        clips += sum(len(batch["audio"]) for batch in data.train_dataloader())
+    return clips / (time.process_time() - began)
+
+
 def consumption() -> float:
     """4 s clips a second that the `paper` speech network trains on, computed."""
     row = next(row for row in model_table() if row.name == "paper_speech")
@@ -86,11 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make(options.folder)
         options.features = FEATURES
     console, wanted = Console(), consumption()
-    table = Table("what is seen", "workers", "4 s clips a second", "of one H200's", box=None)
+    table = Table("4 s clips a second", "a core", *(f"{workers} workers" for workers in options.workers), box=None)
     for name in (options.features, None) if options.features else (None,):
-        for workers in options.workers:
-            rate = measure(options.folder, name, workers, options.seconds)
-            table.add_row("features" if name else "crops", str(workers), f"{rate:.0f}", f"{rate / wanted:.0%}")
+        rates = [of_a_core(options.folder, name)]
+        rates += [measure(options.folder, name, workers, options.seconds) for workers in options.workers]
+        shown = (f"{rate:.0f} ({rate / wanted:.1f} GPUs)" for rate in rates)
+        table.add_row(f"features {name!r}" if name else "crops", *shown)
     console.print(table)
     console.print(
         f"One H200 would take {wanted:.0f} clips a second of the paper's speech network: three times the operations of one "

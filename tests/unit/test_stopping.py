@@ -1,0 +1,74 @@
+"""When a fit that was told to stop stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from avdiff.errors import UserError
+from avdiff.lit.stopping import EXIT_CODE, StopOnSignal
+
+
+class Line(pl.LightningModule):
+    """One weight; a batch is a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return (self.weight - batch.mean()).square()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Signal(pl.Callback):
+    """Sends SIGTERM to this process before a batch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: torch.Tensor, batch_idx: int
+    ) -> None:
+        if batch_idx == self.batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def trainer(folder: Path, *callbacks: pl.Callback, together: int = 1) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        accumulate_grad_batches=together,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+    )
+
+
+@pytest.mark.parametrize(("together", "steps"), [(1, 3), (4, 1)])
+def test_it_ends_the_step_at_hand(together: int, steps: int, tmp_path: Path) -> None:
+    """The third batch of twelve: its own step, or that of four batches."""
+    before = signal.getsignal(signal.SIGTERM)
+    keeper = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_top_k=0)
+    fit = trainer(tmp_path, StopOnSignal(), keeper, Signal(2), together=together)
+    with pytest.raises(SystemExit) as stopped:
+        fit.fit(Line(), DataLoader(torch.arange(12.0)))
+    assert stopped.value.code == EXIT_CODE == 143
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == steps
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_there_must_be_something_to_write_beside(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="StopOnSignal has no ModelCheckpoint"):
+        trainer(tmp_path, StopOnSignal()).fit(Line(), DataLoader(torch.arange(2.0)))
