@@ -325,7 +325,7 @@ class _Worker:
     def __call__(self, maker: Maker, item: Item, codec: MouthCodec) -> Answer:
         if self._process is None:
             self._process = Process("datamodules.preparation_worker")
-            self._process(None)  # it starts now, which is not the file's time
+            self._process((maker,))  # it starts, and imports what makes clips, which is not the file's time
         late = threading.Event()
 
         def give_up(process: Process) -> None:

@@ -1,5 +1,5 @@
 """A process that makes clips for `preparation`: asked with (maker, item, codec), it answers what became of the
-item; asked with None, that it has started."""
+item; asked with (maker,), that it has started and knows the maker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datamodules.synthetic.process import answer, serve
 
 
 def _respond(request: Any, file: BinaryIO) -> None:
-    answer(None if request is None else attempt(*request), file)
+    answer(attempt(*request) if len(request) > 1 else None, file)
 
 
 if __name__ == "__main__":

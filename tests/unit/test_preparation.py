@@ -92,7 +92,7 @@ def test_ranks_share_the_work_and_leave_the_same_pack(tmp_path: Path) -> None:
 
 def test_a_file_that_kills_or_occupies_its_worker_is_recorded(tmp_path: Path) -> None:
     todo = items(tmp_path / "in", a="x", b="die", c="hang", d="xx")
-    told = run(tmp_path / "out", todo, workers=2, patience=0.5)
+    told = run(tmp_path / "out", todo, workers=2, patience=4.0)
     assert "2 of 4 files prepared" in told
     assert failures(tmp_path / "out") == {"b": STOPPED, "c": ENDLESS}
 
