@@ -15,6 +15,12 @@ class EmbeddedSpeech(CleanClips):
         return speech_corpus(split, clips, workers=self.generators).folder
 
 
+class EmbeddedVoices(EmbeddedSpeech):
+    """The same talkers, heard only."""
+
+    video = False
+
+
 class EmbeddedNoise(CleanClips):
     """Procedural noises. See `datamodules.clips.CleanClips` for the arguments."""
 

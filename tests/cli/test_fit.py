@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from avdiff.cli import main
+from avdiff.priors.nmf import load_dictionary
 from avdiff.priors.store import load_prior
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,12 @@ def test_noise_prior_trains_stops_goes_on_and_is_exported(monkeypatch: pytest.Mo
     prior = load_prior("exported")
     expected = second["state_dict"][name].half().float()
     assert torch.equal(prior.network.output.weight, expected)
+
+
+def test_a_dictionary_is_learned_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = "--model.init_args.dictionary.init_args.rank=4"
+    fit(monkeypatch, "nmf", rank, "--trainer.max_steps=2")
+    assert load_dictionary("runs/nmf/dictionary").rank == 4
 
 
 def test_lips_are_learned_before_speech(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from avdiff.em.nmf import NMF
 from avdiff.likelihood.mixing import SpectralLikelihood
 from avdiff.likelihood.separation_loss import SeparationLoss
 from avdiff.priors.joint import JointPrior
+from avdiff.priors.nmf import AnyVoice, Dictionary
 from avdiff.priors.presets import tiny_noise, tiny_speech
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import PosteriorSampler
@@ -24,6 +26,7 @@ from avdiff.samplers.schedule import PolySchedule
 from avdiff.samplers.width import PosteriorWidth
 from avdiff.separators.base import Separator
 from avdiff.separators.chunked import Chunked
+from avdiff.separators.em import EMSeparator
 from avdiff.separators.posterior import PosteriorSeparator, Recipe
 from avdiff.types import Observation
 
@@ -48,6 +51,11 @@ def _posterior(sampler: PosteriorSampler, exponent: float) -> PosteriorSeparator
     return PosteriorSeparator(_joint(), {1: Recipe(likelihood, sampler)})
 
 
+def _nmf() -> EMSeparator:
+    torch.manual_seed(0)
+    return EMSeparator(NMF(AnyVoice(Dictionary(8).requires_grad_(False)), rank=3, iterations=10))
+
+
 def _daps(conditional: ConditionalSampler, **more: object) -> DAPS:
     return DAPS(PolySchedule(steps=3, sigma_max=0.5, sigma_min=0.01), conditional, **more)
 
@@ -59,6 +67,7 @@ METHODS: dict[str, Callable[[], Separator]] = {
     "ssnaps_exact": lambda: _posterior(_daps(ExactConditional(), ode=Euler(1), width=PosteriorWidth()), 1.0),
     "ssnaps_fast": lambda: _posterior(_daps(LocalGaussian(known=True), ode=Euler(1), start=LocalEM(1)), 1.0),
     "local_em": lambda: _posterior(LocalEM(2), 1.0),
+    "nmf": _nmf,
     "chunked": lambda: Chunked(_posterior(_daps(ExactConditional()), 1.0), seconds=30),
 }
 DETERMINISTIC = {"local_em"}  # posterior means, not samples
