@@ -23,7 +23,7 @@ known = @test -f experiments/$(2)/$($(1)).yaml || { echo "$(1)=$($(1)) has no fi
 suffix = $(if $(filter-out small,$(PRESET)),_$(PRESET))
 preset = @test -f experiments/train/$(1)$(suffix).yaml || { echo "PRESET=$(PRESET) has no file experiments/train/$(1)$(suffix).yaml; there are small and paper" >&2; exit 1; }
 
-.PHONY: help setup test test-slow demo benchmark train-speech train-noise train-nmf lint format lock clean
+.PHONY: help setup test test-slow demo benchmark train-speech train-noise train-nmf train-vae lint format lock clean
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -78,8 +78,14 @@ train-noise: setup ## train the noise prior: DATA=synthetic CLUSTER=local PRESET
 	$(call fit,noise$(suffix),noise$(suffix),$(ARGS))
 
 train-nmf: setup ## train the dictionary of the method nmf: DATA=synthetic CLUSTER=local
-	$(call known,nmf)
+	$(call known,CLUSTER,cluster)
+	$(call known,DATA,data/nmf)
 	$(call fit,nmf,nmf,$(ARGS))
+
+train-vae: setup ## train the VAEs of the methods vae_...: DATA=synthetic CLUSTER=local
+	$(call known,CLUSTER,cluster)
+	$(call known,DATA,data/vae)
+	$(call fit,vae,vae,$(ARGS))
 
 lint: setup ## check style and types
 	$(BIN)/ruff check

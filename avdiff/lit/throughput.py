@@ -65,7 +65,7 @@ class Throughput(pl.Callback):
         self._ended = time.perf_counter()
         if self._waited < 0:
             return
-        self._steps.append(_Step(self._waited, self._ended - self._began, len(batch["audio"])))
+        self._steps.append(_Step(self._waited, self._ended - self._began, len(next(iter(batch.values())))))
         waited = sum(step.waited for step in self._steps)
         total = waited + sum(step.worked for step in self._steps)
         clips = sum(step.clips for step in self._steps) * trainer.world_size

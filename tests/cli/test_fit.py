@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from avdiff.cli import main
 from avdiff.priors.nmf import load_dictionary
 from avdiff.priors.store import load_prior
+from avdiff.priors.vae import PRESETS, load_vae
+from tests.cli.tiny_clips import TinyClips
 
 ROOT = Path(__file__).parents[2]
 DATA = {
@@ -21,8 +23,8 @@ DATA = {
 }
 
 
-def fit(monkeypatch: pytest.MonkeyPatch, training: str, *arguments: str) -> None:
-    Path("data.yaml").write_text(yaml.safe_dump({"data": DATA}))
+def fit(monkeypatch: pytest.MonkeyPatch, training: str, *arguments: str, data: dict = DATA) -> None:
+    Path("data.yaml").write_text(yaml.safe_dump({"data": data}))
     configs = (ROOT / "experiments/base.yaml", ROOT / f"experiments/train/{training}.yaml", "data.yaml")
     composed = [part for config in configs for part in ("--config", str(config))]
     common = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0"]
@@ -69,6 +71,26 @@ def test_a_dictionary_is_learned_and_used(monkeypatch: pytest.MonkeyPatch) -> No
     rank = "--model.init_args.dictionary.init_args.rank=4"
     fit(monkeypatch, "nmf", rank, "--trainer.max_steps=2")
     assert load_dictionary("runs/nmf/dictionary").rank == 4
+
+
+def test_vaes_are_learned_from_mixtures_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = TinyClips()
+    for split in ("train", "val"):
+        tiny.generate(split, 4)
+    prepared = [{"class_path": "datamodules.parts.Prepared", "init_args": {"folder": "clips"}}]
+    mixtures = {
+        "speech": prepared,
+        "noise": prepared,
+        "talkers": [1, 1],
+        "seconds": 0.4,
+        "mixtures": 4,
+        "val_mixtures": 2,
+    }
+    training = {"class_path": "datamodules.training_mixtures.TrainingMixtures", "init_args": mixtures}
+    data = {"class_path": "datamodules.mixtures.Mixtures", "init_args": {"batch_size": 2, "training": training}}
+    fit(monkeypatch, "vae", "--trainer.max_steps=2", "--trainer.precision=32-true", data=data)
+    for name in PRESETS:
+        assert load_vae(f"runs/vae/weights/{name}").stft.n_fft == 1024
 
 
 def test_lips_are_learned_before_speech(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,19 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from avdiff.em.ldem import Langevin as LangevinEM
+from avdiff.em.mcem import MCEM, Algorithm, MetropolisHastings
 from avdiff.em.nmf import NMF
+from avdiff.em.peem import PointEstimate
+from avdiff.em.vae import VAEMixture
+from avdiff.em.variational import VariationalMCEM
 from avdiff.likelihood.mixing import SpectralLikelihood
 from avdiff.likelihood.separation_loss import SeparationLoss
+from avdiff.nets.visual import LipEncoder
 from avdiff.priors.joint import JointPrior
 from avdiff.priors.nmf import AnyVoice, Dictionary
 from avdiff.priors.presets import tiny_noise, tiny_speech
+from avdiff.priors.vae import conditional_vae
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import PosteriorSampler
 from avdiff.samplers.conditional import ConditionalSampler
@@ -56,6 +63,12 @@ def _nmf() -> EMSeparator:
     return EMSeparator(NMF(AnyVoice(Dictionary(8).requires_grad_(False)), rank=3, iterations=10))
 
 
+def _vae(algorithm: Algorithm) -> EMSeparator:
+    torch.manual_seed(0)
+    vae = conditional_vae(LipEncoder(width=4, dim=16, dilations=(1,)))
+    return EMSeparator(VAEMixture(vae.eval().requires_grad_(False), algorithm, rank=3, levels={1: -3.0}))
+
+
 def _daps(conditional: ConditionalSampler, **more: object) -> DAPS:
     return DAPS(PolySchedule(steps=3, sigma_max=0.5, sigma_min=0.01), conditional, **more)
 
@@ -68,6 +81,10 @@ METHODS: dict[str, Callable[[], Separator]] = {
     "ssnaps_fast": lambda: _posterior(_daps(LocalGaussian(known=True), ode=Euler(1), start=LocalEM(1)), 1.0),
     "local_em": lambda: _posterior(LocalEM(2), 1.0),
     "nmf": _nmf,
+    "vae_mcem": lambda: _vae(MCEM(MetropolisHastings(4, 2, last_draws=6, last_burn_in=3), 4)),
+    "vae_ldem": lambda: _vae(MCEM(LangevinEM(2, 4, 2, spread=2), 4)),
+    "vae_peem": lambda: _vae(MCEM(PointEstimate(3), 4)),
+    "vae_variational": lambda: _vae(VariationalMCEM(4, 4, 2)),
     "chunked": lambda: Chunked(_posterior(_daps(ExactConditional()), 1.0), seconds=30),
 }
 DETERMINISTIC = {"local_em"}  # posterior means, not samples

@@ -1,0 +1,216 @@
+"""VAEs of speech: what sees the lips, what is learned from what, and weights on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from avdiff.em.mcem import MCEM
+from avdiff.em.peem import PointEstimate
+from avdiff.em.vae import VAEMixture, talkers
+from avdiff.errors import UserError
+from avdiff.lit.vae import ConditionalObjective, Frames, MinObjective, VAEModel, distortion
+from avdiff.nets.vae import LipProjection
+from avdiff.nets.visual import CachedFeatures
+from avdiff.priors.vae import (
+    PRESETS,
+    ConditionalVAE,
+    MinVAE,
+    audio_vae,
+    conditional_vae,
+    load_lips,
+    load_vae,
+    min_vae,
+    mixed_vae,
+    save_vae,
+)
+from avdiff.types import Observation
+
+LIPS = CachedFeatures(6)  # lips are six numbers a picture
+
+
+def frames_of(seed: int = 0, pictures: int = 4) -> Frames:
+    generator = torch.Generator().manual_seed(seed)
+    clean, target, mixture = torch.rand(3, 2, 2 * pictures, 513, generator=generator)
+    features = torch.randn(2, pictures, 6, generator=generator)
+    return Frames(clean, target, mixture, features, torch.ones(2, pictures, dtype=torch.bool))
+
+
+def test_pictures_are_spread_over_frames_and_unseen_ones_are_null() -> None:
+    project = LipProjection(6, 3)
+    torch.nn.init.ones_(project.unseen)
+    features, seen = torch.randn(1, 2, 6), torch.tensor([[True, False]])
+    v = project(features, seen, 4)
+    assert torch.equal(v[0, 0], v[0, 1])
+    assert torch.equal(v[0, 0], project.project(features)[0, 0].relu())
+    assert torch.equal(v[0, 2:], torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_lips_reach_what_they_should(preset) -> None:
+    """Posterior, prior and decoder of every preset: whether other lips change them."""
+    torch.manual_seed(0)
+    vae = preset(LIPS)
+    frames = frames_of()
+    one, other = (vae.see(features, frames.seen, 8) for features in (frames.features, frames.features + 1))
+    z = torch.randn(2, 8, 32)
+    posterior = [vae.infer(frames.clean, v).mean for v in (one, other)]
+    prior = [vae.latent_prior(v, frames.clean).mean for v in (one, other)]
+    decoder = [vae.decoder(z, vae.decoder.offset(v)) for v in (one, other)]
+    moved = tuple(not torch.equal(*pair) for pair in (posterior, prior, decoder))
+    expected = {audio_vae: (False,) * 3, min_vae: (True, False, False)}
+    assert moved == expected.get(preset, (True,) * 3)
+
+
+def test_distortion_is_least_at_the_power_itself() -> None:
+    power = torch.rand(3, 513) + 0.1
+    least = distortion(power, power.log())
+    assert (distortion(power, power.log() + 0.3) > least).all()
+    assert (distortion(power, power.log() - 0.3) > least).all()
+    assert torch.allclose(least, power.log().sum(-1) + 513, rtol=1e-3)
+
+
+def test_the_posterior_of_mixed_speech_hears_the_mixture_and_says_the_talker() -> None:
+    torch.manual_seed(0)
+    frames = frames_of()
+    clean, mixed = (
+        ConditionalObjective(vae, mixed=is_mixed)
+        for vae, is_mixed in ((conditional_vae(LIPS), False), (mixed_vae(LIPS), True))
+    )
+
+    def loss(objective: ConditionalObjective, given: Frames) -> torch.Tensor:
+        torch.manual_seed(1)
+        v = objective.vae.see(given.features, given.seen, 8)
+        return objective.eval().losses(given, v, 0.0)
+
+    other_mixture = Frames(frames.clean, frames.target, frames.mixture + 1, frames.features, frames.seen)
+    other_clean = Frames(frames.clean + 1, frames.target, frames.mixture, frames.features, frames.seen)
+    other_target = Frames(frames.clean, frames.target + 1, frames.mixture, frames.features, frames.seen)
+    for objective, moves in ((clean, (False, True, False)), (mixed, (True, False, True))):
+        changed = [
+            not torch.equal(loss(objective, frames), loss(objective, given))
+            for given in (other_mixture, other_clean, other_target)
+        ]
+        assert tuple(changed) == moves
+
+
+def test_blind_batches_leave_what_acts_on_sound_as_it_is() -> None:
+    torch.manual_seed(0)
+    vae = conditional_vae(LIPS)
+    assert isinstance(vae, ConditionalVAE)
+    objective = ConditionalObjective(vae, blind=1.0)
+    frames = frames_of()
+    objective.losses(frames, vae.see(frames.features, frames.seen, 8), 0.0).mean().backward()
+    assert vae.posterior.audio.weight.grad is None
+    assert vae.decoder.latent.weight.grad is None
+    assert vae.prior is not None
+    for lips in (vae.posterior.lips, vae.decoder.lips, vae.prior.net[0], vae.project.project):  # type: ignore[union-attr]
+        assert lips.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
+    assert all(parameter.requires_grad for parameter in vae.parameters())
+
+
+def test_alpha_is_the_mean_responsibility_of_the_epoch() -> None:
+    torch.manual_seed(0)
+    vae = min_vae(LIPS)
+    assert isinstance(vae, MinVAE)
+    objective = MinObjective(vae, alone=0.5)
+    frames = frames_of()
+    v = vae.see(frames.features, frames.seen, 8)
+    objective.losses(frames, v, 0.4)
+    objective.after_epoch()
+    assert float(vae.alpha) == 0.5
+    with torch.no_grad():
+        vae.seen.net[2].bias[:32] += 30  # what is seen is far off: all is heard
+    objective.losses(frames, v, 0.6)
+    objective.after_epoch()
+    assert float(vae.alpha) == pytest.approx(0.99)
+
+
+def batch(talkers: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sources = 0.1 * torch.randn(3, talkers + 1, 6400, generator=generator).cumsum(-1).sin()
+    return {
+        "mixture": sources.sum(1),
+        "sources": sources,
+        "visual": torch.randint(0, 256, (3, talkers, 10, 96, 96), dtype=torch.uint8, generator=generator),
+        "seen": torch.ones(3, talkers, 10, dtype=torch.bool),
+    }
+
+
+def test_spectra_of_a_batch_are_at_their_levels() -> None:
+    model = VAEModel(presets=("audio_vae",), gain_db=(6.0, 6.0))
+    given = batch()
+    frames = model.frames(given, given["visual"])
+    assert frames.clean.shape == (6, 21, 513)
+    assert frames.features.shape[:2] == (6, 10)
+    assert float(frames.mixture.mean()) == pytest.approx(1, rel=0.1)
+    assert float(frames.clean.mean()) == pytest.approx(10**0.6, rel=0.1)
+    share = given["sources"][1, 1].square().mean() / given["mixture"][1].square().mean()
+    assert float(frames.target[3].mean()) == pytest.approx(float(share), rel=0.1)
+    assert torch.equal(frames.mixture[2], frames.mixture[3])
+
+
+def test_all_vaes_learn_side_by_side_and_the_lip_encoder_stays() -> None:
+    torch.manual_seed(0)
+    model = VAEModel(learning_rate=3e-3)
+    before = model.encoder.state_dict()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        each = model._losses(batch())
+        torch.stack(list(each.values())).sum().backward()
+        optimizer.step()
+        losses.append({name: loss.item() for name, loss in each.items()})
+    assert set(losses[0]) == set(PRESETS)
+    assert all(losses[-1][name] < losses[0][name] - 10 for name in PRESETS)
+    after = load_lips("speech").state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_vae_comes_back_from_disk_without_the_lip_encoder_in_its_file(name: str, tmp_path: Path) -> None:
+    vae = PRESETS[name](load_lips("speech"))
+    save_vae(tmp_path, name, "speech", vae)
+    assert not any(key.startswith("lips.") for key in load_file(tmp_path / "model.safetensors"))
+    again = load_vae(str(tmp_path))
+    for key, value in vae.state_dict().items():
+        assert torch.allclose(again.state_dict()[key], value, atol=1e-3)
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config\.yaml does not exist; give audio_vae"):
+        load_vae(str(tmp_path))
+    save_vae(tmp_path, "audio_vae", "speech", audio_vae(LIPS))
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({**state, "decoder.output.bias": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"does not fit preset audio_vae: first difference at 'decoder\.output\.bias'"):
+        load_vae(str(tmp_path))
+    (tmp_path / "config.yaml").write_text("preset: other\n")
+    with pytest.raises(UserError, match="unknown preset 'other'"):
+        load_vae(str(tmp_path))
+    with pytest.raises(UserError, match="no VAE 'other'"):
+        VAEModel(presets=("other",))
+    with pytest.raises(UserError, match="has no lip encoder"):
+        load_lips("noise")
+
+
+def test_talkers_who_are_not_seen_get_the_null_lips_and_levels_go_by_their_number() -> None:
+    torch.manual_seed(0)
+    vae = conditional_vae(LIPS).requires_grad_(False)
+    torch.nn.init.ones_(vae.project.unseen)  # type: ignore[union-attr]
+    visual = torch.randn(1, 1, 4, 6)
+    seen = Observation(("a",), torch.zeros(1, 2560), visual, None, ("speaker", "offscreen", "noise"))
+    power = torch.rand(1, 8, 513)
+    found = talkers(vae, power, seen, 2, 0.5)
+    assert torch.allclose(found.start[0, 1], vae.infer(power[0], torch.ones(8, 128)).mean, atol=1e-6)
+    lips = vae.see(visual[0], torch.ones(1, 4, dtype=torch.bool), 8)
+    assert torch.allclose(found.start[0, 0], vae.infer(power, lips).mean[0], atol=1e-6)
+    assert (found.gain == 0.5).all()
+    model = VAEMixture(vae, MCEM(PointEstimate(1)), levels={1: -3.0, 2: -10.0})
+    assert [model.level(count) for count in (1, 2, 5)] == pytest.approx([10**-0.3, 0.1, 0.1])
+    assert VAEMixture(vae, MCEM(PointEstimate(1))).level(2) == 1
