@@ -146,3 +146,17 @@ def test_ranks_have_clips_and_noise_of_their_own_and_slurm_has_its_job_back(tmp_
     seen = [{clip for line in lines[:2] for clip in line["clips"]} for lines in (first, second)]
     assert len(seen[0] | seen[1]) == 8  # an epoch is two steps of two clips each
     assert not {line["noise"] for line in first} & {line["noise"] for line in second}
+
+
+def test_slurm_without_srun_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    srun = [{"class_path": "avdiff.lit.slurm.StartedBySrun"}]
+    write_config(tmp_path, workers=0, devices=2, strategy="ddp", plugins=srun)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments())
+    assert stopped.value.code == 2
+    assert "avdiff: this training is for processes that srun starts" in capsys.readouterr().err
