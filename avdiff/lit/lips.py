@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -33,7 +34,7 @@ class LipReader(pl.LightningModule):
     Args:
         encoder: what is trained.
         phonemes: number of phoneme classes.
-        learning_rate: of Adam with a warm-up of 100 steps and a cosine decay to zero over the trainer's max_steps.
+        learning_rate: of Adam: a warm-up over a twentieth of the trainer's max_steps, then a cosine decay to zero.
         out: safetensors file for the encoder at the end of each validation; None for none.
         initial: such a file to start from.
         seed: of the augmentation, which depends on it, the epoch, the batch and the rank alone.
@@ -101,9 +102,14 @@ class LipReader(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.05
-        )
+        total = int(self.trainer.estimated_stepping_batches)
+
+        def rate(step: int) -> float:
+            rise = max(1, round(0.05 * total))
+            fall = min(1.0, max(0.0, (step - rise) / max(1, total - rise)))
+            return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * fall))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

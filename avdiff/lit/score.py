@@ -320,8 +320,11 @@ class ScoreModel(pl.LightningModule):
         for _, batch in zip(range(self.spectrum_batches), loader, strict=False):
             audio = batch["audio"].to(total.device)
             audio = audio[audio.square().mean(-1).sqrt() > 1e-4]
-            audio = audio / audio.square().mean(-1, keepdim=True).sqrt()
-            total += self.prior.stft(audio).abs().square().mean(-1).sum(0)
+            if len(audio):
+                audio = audio / audio.square().mean(-1, keepdim=True).sqrt()
+                total += self.prior.stft(audio).abs().square().mean(-1).sum(0)
+        if not total.any():
+            raise UserError("the first training clips are silent; is the data set the right one?")
         density = torch.nn.functional.avg_pool1d(total[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
         density = self.trainer.strategy.reduce(density / density.mean(), reduce_op="mean")
         self.prior.spectrum.copy_(density.clamp_min(1e-4).sqrt())

@@ -125,7 +125,7 @@ def test_from_published_layouts_to_separated_lists(
     with gzip.open("vox-en.id.gz", "wt") as listed:
         listed.write("\n".join(ids) + "\n")
 
-    held_out = ("--val-speakers", "1", "--val-clips", "2")
+    held_out = ("--val-speakers", "1", "--val-clips", "2", "--seed", "1")  # not of id00001, who has most clips
     avdiff("prepare", "voxceleb2", "VoxCeleb2", "data/voxceleb2", "--list", "vox-en.id.gz", *held_out, "--workers", "2")
     avdiff("prepare", "dns", "DNS", "data/dns", "--workers", "2")
     avdiff("prepare", "dcase", "TAU", "data/dcase", "--workers", "2")
@@ -135,6 +135,7 @@ def test_from_published_layouts_to_separated_lists(
     assert people["test"] == {"id00004", "id00005", "id00006"}
     assert people["train"] | people["val"] == {"id00001", "id00002", "id00003"}
     assert not people["train"] & people["val"]
+    assert "id00001" in people["train"]
 
     for training, dataset in (("lips", "voxceleb2"), ("speech", "voxceleb2"), ("noise", "dns")):
         keep = "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint"
