@@ -8,6 +8,7 @@ CLIPS ?= 50
 DATA ?= synthetic
 CLUSTER ?= local
 PRESET ?= small
+TALKERS ?= 2
 ARGS ?=
 LIPS_ARGS ?= $(ARGS)
 UV_VERSION := 0.13.8
@@ -23,7 +24,7 @@ known = @test -f experiments/$(2)/$($(1)).yaml || { echo "$(1)=$($(1)) has no fi
 suffix = $(if $(filter-out small,$(PRESET)),_$(PRESET))
 preset = @test -f experiments/train/$(1)$(suffix).yaml || { echo "PRESET=$(PRESET) has no file experiments/train/$(1)$(suffix).yaml; there are small and paper" >&2; exit 1; }
 
-.PHONY: help setup test test-slow demo benchmark train-speech train-noise train-nmf train-vae lint format lock clean
+.PHONY: help setup test test-slow demo benchmark train-speech train-noise train-nmf train-vae train-flowavse train-ravss train-visual-mask lint format lock clean
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -86,6 +87,32 @@ train-vae: setup ## train the VAEs of the methods vae_...: DATA=synthetic CLUSTE
 	$(call known,CLUSTER,cluster)
 	$(call known,DATA,data/vae)
 	$(call fit,vae,vae,$(ARGS))
+
+# $(call checkpoint,folder,when): the file last.ckpt there
+checkpoint = --trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint --trainer.callbacks.init_args.dirpath=$(1)/checkpoints \
+	--trainer.callbacks.init_args.save_last=true --trainer.callbacks.init_args.save_top_k=0 \
+	--trainer.callbacks.init_args.enable_version_counter=false --trainer.callbacks.init_args.save_on_train_epoch_end=false \
+	--trainer.callbacks.init_args.$(2)
+
+train-flowavse: setup ## train FlowAVSE for mixtures of so many talkers: TALKERS=2 DATA=synthetic CLUSTER=local PRESET=small
+	$(call preset,flowavse)
+	$(call known,CLUSTER,cluster)
+	$(call known,DATA,data/mixtures)
+	$(call fit,flowavse$(suffix),mixtures,--trainer.default_root_dir=runs/flowavse$(TALKERS)$(suffix) \
+	  --data.training.talkers='[$(TALKERS),$(TALKERS)]' --data.training.dropout=0 \
+	  $(call checkpoint,runs/flowavse$(TALKERS)$(suffix),every_n_train_steps=500) \
+	  $(call checkpoint,runs/flowavse$(TALKERS)$(suffix),train_time_interval=0:15:00) $(ARGS))
+
+train-ravss: setup ## train RAVSS for mixtures of one to three talkers: DATA=synthetic CLUSTER=local PRESET=small
+	$(call preset,ravss)
+	$(call known,CLUSTER,cluster)
+	$(call known,DATA,data/mixtures$(suffix))
+	$(call fit,ravss$(suffix),mixtures$(suffix),$(ARGS))
+
+train-visual-mask: setup ## train the visual mask network: DATA=synthetic CLUSTER=local
+	$(call known,CLUSTER,cluster)
+	$(call known,DATA,data/mixtures)
+	$(call fit,visual_mask,mixtures,--data.training.dropout=0 $(ARGS))
 
 lint: setup ## check style and types
 	$(BIN)/ruff check

@@ -129,9 +129,14 @@ def _parser() -> _Parser:
 
     _prepare(command("prepare", "turn recordings, yours or a published data set, into what `avdiff fit` trains on"))
 
-    sub = command("export", "turn a training checkpoint into a prior's folder (half precision)")
+    sub = command(
+        "export", "turn a training checkpoint into the folder of a prior or a supervised system (half precision)"
+    )
     sub.add_argument("checkpoint", type=Path, help="a .ckpt file of `avdiff fit`")
-    sub.add_argument("preset", help="its preset; see avdiff models")
+    sub.add_argument(
+        "preset",
+        help="its preset, such as small_speech or small_ravss",
+    )
     sub.add_argument("output", type=Path, help="folder for config.yaml and model.safetensors")
     return parser
 

@@ -301,10 +301,19 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
 
 
 def export(checkpoint: Path, preset: str, output: Path) -> None:
-    """A training checkpoint as a prior's folder."""
+    """A training checkpoint as the folder of a prior or of a supervised system."""
+    from avdiff.priors import presets as priors
     from avdiff.priors.store import export_checkpoint
+    from avdiff.separators import presets as systems
+    from avdiff.separators.store import export_system
 
-    export_checkpoint(checkpoint, preset, output)
+    if preset in systems.PRESETS:
+        export_system(checkpoint, preset, output)
+    elif preset in priors.PRESETS:
+        export_checkpoint(checkpoint, preset, output)
+    else:
+        known = ", ".join((*priors.PRESETS, *systems.PRESETS))
+        raise UserError(f"there is no preset {preset!r}; the presets are {known}")
 
 
 def _bars() -> Progress:

@@ -49,6 +49,8 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["separate", "nowhere.mp4", "--face", "a.mp4"], "--face goes with --mixture"),
         (["demo", "--method", "magic"], "there is no method 'magic'; the methods are"),
         (["export", "nowhere.ckpt", "small_noise", "out"], "checkpoint nowhere.ckpt does not exist"),
+        (["export", "nowhere.ckpt", "small_ravss", "out"], "checkpoint nowhere.ckpt does not exist"),
+        (["export", "nowhere.ckpt", "magic", "out"], "there is no preset 'magic'; the presets are ncsnpp_m"),
         (["sample", "nowhere"], "prior 'nowhere': nowhere/config.yaml does not exist"),
         (["sample", "noise", "--clips", "0"], "--clips is 0; give at least 1"),
         (["benchmark", "--condition", "speakers1", "--lips", "swapped"], "two visible talkers"),

@@ -31,12 +31,16 @@ def files(pattern: str) -> list[Path]:
     return sorted(EXPERIMENTS.glob(pattern))
 
 
+MIXTURES = {"flowavse", "flowavse_paper", "ravss", "visual_mask"}  # trainings of which many share their data
+SHARED = {**dict.fromkeys(MIXTURES, "mixtures"), "ravss_paper": "mixtures_paper"}
+
+
 def trainings() -> list[tuple[Path, Path, Path]]:
     """Training, data and cluster files that go together."""
     return [
         (train, data, cluster)
         for train in files("train/*.yaml")
-        for data in files(f"data/{train.stem}/*.yaml")
+        for data in files(f"data/{SHARED.get(train.stem, train.stem)}/*.yaml")
         for cluster in files("cluster/*.yaml")
     ]
 

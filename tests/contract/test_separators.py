@@ -34,8 +34,13 @@ from avdiff.samplers.width import PosteriorWidth
 from avdiff.separators.base import Separator
 from avdiff.separators.chunked import Chunked
 from avdiff.separators.em import EMSeparator
+from avdiff.separators.flowavse import FlowAVSESeparator
 from avdiff.separators.posterior import PosteriorSeparator, Recipe
+from avdiff.separators.presets import tiny_flowavse, tiny_ravss, tiny_visual_mask
+from avdiff.separators.ravss import RAVSSSeparator
+from avdiff.separators.visual_mask import VisualMaskSeparator
 from avdiff.types import Observation
+from tests.supervised import randomise
 
 SAMPLES = 640 * 8
 LAYOUTS = [("speaker", "noise"), ("speaker", "speaker", "noise"), ("speaker", "offscreen", "noise")]
@@ -85,9 +90,12 @@ METHODS: dict[str, Callable[[], Separator]] = {
     "vae_ldem": lambda: _vae(MCEM(LangevinEM(2, 4, 2, spread=2), 4)),
     "vae_peem": lambda: _vae(MCEM(PointEstimate(3), 4)),
     "vae_variational": lambda: _vae(VariationalMCEM(4, 4, 2)),
+    "flowavse": lambda: FlowAVSESeparator({1: randomise(tiny_flowavse())}),
+    "ravss": lambda: RAVSSSeparator(randomise(tiny_ravss())),
+    "visual_mask": lambda: VisualMaskSeparator(randomise(tiny_visual_mask())),
     "chunked": lambda: Chunked(_posterior(_daps(ExactConditional()), 1.0), seconds=30),
 }
-DETERMINISTIC = {"local_em"}  # posterior means, not samples
+DETERMINISTIC = {"local_em", "flowavse", "ravss", "visual_mask"}  # nothing is drawn
 
 
 @pytest.fixture(params=METHODS, scope="module")
