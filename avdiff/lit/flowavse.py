@@ -45,6 +45,8 @@ class FlowAVSEModel(SupervisedModel):
 
     def loss(self, batch: Batch) -> Tensor:
         mixture, target, visual, seen = rows_of_talkers(batch)
+        if not len(mixture):
+            return self.nothing()
         net, peak = self.network, mixture.abs().amax(-1, keepdim=True).clamp_min(1e-6)
         noisy, clean = net.transform(mixture / peak), net.transform(target / peak)
         first, second = net.embed(visual, seen, noisy.shape[-1])

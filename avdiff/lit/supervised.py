@@ -76,6 +76,10 @@ class SupervisedModel(pl.LightningModule):
     def estimate(self, batch: Batch) -> Tensor:
         """(B, K, T), the talkers of a batch in which all are seen."""
 
+    def nothing(self) -> Tensor:
+        """The loss of a batch in which nobody is seen: zero, with gradients for every process to wait for."""
+        return sum((0 * p.sum() for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
             if batch["visual"].ndim == 5:  # features made beforehand cannot be augmented

@@ -34,6 +34,8 @@ class VisualMaskModel(SupervisedModel):
 
     def loss(self, batch: Batch) -> Tensor:
         mixture, target, visual, seen = rows_of_talkers(batch)
+        if not len(mixture):
+            return self.nothing()
         spectrum, rms = self.network.spectrum(mixture)
         clean = self.network.stft(self.network.padded(target) / rms.clamp_min(1e-6))
         error = self.network.mask(spectrum, visual, seen) * spectrum - clean

@@ -14,7 +14,9 @@ from avdiff.cli import main
 from avdiff.priors.nmf import load_dictionary
 from avdiff.priors.store import load_prior
 from avdiff.priors.vae import PRESETS, load_vae
+from avdiff.separators.store import load_ravss
 from tests.cli.tiny_clips import TinyClips
+from tests.packs import write_noise, write_speech
 
 ROOT = Path(__file__).parents[2]
 DATA = {
@@ -102,3 +104,35 @@ def test_lips_are_learned_before_speech(monkeypatch: pytest.MonkeyPatch) -> None
     learned = load_file("runs/lips/encoder.safetensors")
     state = torch.load(next(Path("runs/speech/checkpoints").glob("*.ckpt")), weights_only=True)["state_dict"]
     assert all(torch.allclose(state[f"prior.{name}"], value, atol=1e-6) for name, value in learned.items())
+
+
+def test_a_supervised_system_trains_on_drawn_mixtures(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "ravss"
+    write_speech(Path("people"), people=4, clips=2, splits=("train", "val"))
+    write_noise(Path("dns"), clips=4, splits=("train", "val"))
+    part = "datamodules.parts.Prepared"
+    drawn = {
+        "speech": [{"class_path": part, "init_args": {"folder": "people"}}],
+        "noise": [{"class_path": part, "init_args": {"folder": "dns"}}],
+        **{"talkers": [1, 2], "seconds": 0.4, "mixtures": 8, "val_mixtures": 2, "dropout": 0.5},
+    }
+    training = {"class_path": "datamodules.training_mixtures.TrainingMixtures", "init_args": drawn}
+    data = {"class_path": "datamodules.mixtures.Mixtures", "init_args": {"batch_size": 2, "training": training}}
+    preset = f"--model.init_args.network=avdiff.separators.presets.tiny_{name}"
+    every = f"--trainer.callbacks.dirpath=runs/{name}/checkpoints"
+    save = (
+        "--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint",
+        every,
+        "--trainer.callbacks.save_last=true",
+    )
+    lips = "--model.init_args.lips=null"
+    fit(monkeypatch, name, preset, lips, "--trainer.max_steps=2", *save, data=data)
+    export = ["avdiff", "export", f"runs/{name}/checkpoints/last.ckpt", f"tiny_{name}", "exported"]
+    monkeypatch.setattr(sys, "argv", export)
+    main()
+    learned = checkpoint(f"runs/{name}")["state_dict"]
+    exported = load_ravss("exported").state_dict()
+    assert exported.keys() == {key.removeprefix("network.") for key in learned}
+    torch.testing.assert_close(
+        exported["encoder.temporal.0.conv0.bias"], learned["network.encoder.temporal.0.conv0.bias"]
+    )

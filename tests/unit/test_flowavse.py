@@ -113,6 +113,14 @@ def test_talkers_without_video_are_no_examples(network: FlowAVSE) -> None:
         torch.testing.assert_close(model.loss(hidden), expected)
 
 
+def test_a_batch_in_which_nobody_is_seen_moves_nothing() -> None:
+    model, data = FlowAVSEModel(tiny_flowavse()), batch(2)
+    data["seen"][:] = False
+    model.loss(data).backward()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.abs().max() == 0 for p in trained)
+
+
 def test_the_network_for_the_number_of_talkers_is_taken() -> None:
     networks = {2: tiny_flowavse(), 3: tiny_flowavse()}
     separator = FlowAVSESeparator(networks)
