@@ -11,6 +11,7 @@ PRESET ?= small
 TALKERS ?= 2
 ARGS ?=
 LIPS_ARGS ?= $(ARGS)
+ENROLMENT ?= enrolment
 UV_VERSION := 0.13.8
 
 BIN := .venv/bin
@@ -24,7 +25,7 @@ known = @test -f experiments/$(2)/$($(1)).yaml || { echo "$(1)=$($(1)) has no fi
 suffix = $(if $(filter-out small,$(PRESET)),_$(PRESET))
 preset = @test -f experiments/train/$(1)$(suffix).yaml || { echo "PRESET=$(PRESET) has no file experiments/train/$(1)$(suffix).yaml; there are small and paper" >&2; exit 1; }
 
-.PHONY: help setup test test-slow demo benchmark train-speech train-noise train-nmf train-vae train-flowavse train-ravss train-visual-mask lint format lock clean
+.PHONY: help setup test test-slow demo benchmark train-speech train-noise train-nmf train-vae train-enrolled train-flowavse train-ravss train-visual-mask lint format lock clean
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -87,6 +88,16 @@ train-vae: setup ## train the VAEs of the methods vae_...: DATA=synthetic CLUSTE
 	$(call known,CLUSTER,cluster)
 	$(call known,DATA,data/vae)
 	$(call fit,vae,vae,$(ARGS))
+
+train-enrolled: setup ## a dictionary and a VAE for each voice of ENROLMENT, a folder with a clip folder a voice (avdiff prepare enrolment)
+	@test -f "$(ENROLMENT)/talkers.json" || { echo 'ENROLMENT="$(ENROLMENT)" has no talkers.json; make one with: avdiff prepare enrolment FOLDER' >&2; exit 1; }
+	@set -e; for voice in "$(ENROLMENT)"/*/; do name=$$(basename "$$voice"); \
+	  $(BIN)/avdiff fit --config experiments/base.yaml --config experiments/train/nmf.yaml --config experiments/train/enrolled/nmf.yaml \
+	    --data.folder "$$voice" --model.init_args.out "runs/enrolled/nmf/$$name" $(ARGS); \
+	  $(BIN)/avdiff fit --config experiments/base.yaml --config experiments/train/vae.yaml --config experiments/train/enrolled/vae.yaml \
+	    --data.training.speech "[{class_path: datamodules.parts.Prepared, init_args: {folder: $$voice}}]" \
+	    --model.init_args.out "runs/enrolled/vae/$$name" $(ARGS); \
+	done; cp "$(ENROLMENT)/talkers.json" runs/enrolled/nmf/; cp "$(ENROLMENT)/talkers.json" runs/enrolled/vae/
 
 # $(call checkpoint,folder,when): the file last.ckpt there
 checkpoint = --trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint --trainer.callbacks.init_args.dirpath=$(1)/checkpoints \

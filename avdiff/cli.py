@@ -264,6 +264,15 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("output", type=Path, help="folder for the clips: train and val")
         excluding(sub)
 
+    sub = kind(
+        "enrolment",
+        "half a minute of each voice of the embedded benchmark, for speaker-dependent models",
+        "Other sentences and faces than in its mixtures. talkers.json says who speaks in which of them.",
+    )
+    sub.add_argument("output", type=Path, help="folder for a folder a voice")
+    sub.add_argument("--split", choices=("test", "val"), default="test", help="whose voices")
+    sub.add_argument("--workers", type=int, help="processes (default: one a core)")
+
 
 def _lightning(arguments: Sequence[str] | None) -> None:
     """Hand over to LightningCLI. On several devices each process runs the same command line."""

@@ -245,6 +245,18 @@ def noise(folder: Path, output: Path, exclude: Sequence[str]) -> None:
     speech(folder, output, exclude)
 
 
+def enrolment(output: Path, split: str, workers: int | None) -> None:
+    """Half a minute of every voice of the embedded benchmark, and the list of who speaks in which mixture."""
+    from datamodules.synthetic.enrolment import enrolments
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
+        task = bars.add_task("voices")
+        voices = enrolments(output, split, workers, lambda done, of: bars.update(task, completed=done, total=of))
+    Console().print(
+        f"{output} has {len(voices)} voices; train a model of each with make train-enrolled ENROLMENT={output}"
+    )
+
+
 def _clip_folders(files: Sequence[Path], output: Path, clips: Callable[[Iterable[Path]], Iterable[ShortClip]]) -> None:
     """Clip folders `train` and `val`; every twentieth file goes to validation."""
     from datamodules.real import write_clips

@@ -143,3 +143,28 @@ class CleanClips(TrainingClips):
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.val, self.batch_size)
+
+
+class PreparedClips(CleanClips):
+    """Clips of one folder with `train` and `val` in it, and no others.
+
+    Args:
+        folder: as `avdiff prepare` leaves them for `--data.real`, or one voice's enrolment.
+        batch_size, seconds, workers, seed: see `CleanClips`.
+        video: give lips too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        batch_size: int = 8,
+        seconds: float = 2.0,
+        workers: int = 0,
+        video: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, seconds, workers, clips=1_000_000, val_clips=1_000_000, seed=seed)
+        self.folder, self.video = Path(folder), video
+
+    def generate(self, split: str, clips: int) -> Path:
+        return self.folder / split

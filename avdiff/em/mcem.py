@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avdiff.em.base import Outcome, Stopping, Watch, completed
+from avdiff.em.base import FLOOR, Outcome, Stopping, Watch, completed
 from avdiff.em.mixture import MixtureModel, Samples, Talkers
 from avdiff.rng import ClipNoise
 
@@ -64,6 +64,11 @@ class EStep(ABC):
         """Of the decoder, a talker: in an E-step, and in the last one."""
 
 
+def _log_fit(power: Tensor, variance: Tensor) -> Tensor:
+    """ln p(x | V) of a frame, but for a constant: (B, N, F) twice -> (B, N)."""
+    return -(power / variance + variance.log()).sum(-1)
+
+
 @dataclass(frozen=True)
 class MetropolisHastings(EStep):
     """A random walk in every frame at once, talker after talker: z' = z + sqrt(variance) xi, accepted with probability
@@ -99,38 +104,30 @@ class MetropolisHastings(EStep):
         batch, talkers, frames, dim = z.shape[1:]
         noise = rng.normal((batch, talkers, draws, frames, dim + 1), step, like=z)
         threshold = torch.special.log_ndtr(noise[..., -1])  # ln u of an even u
-        state, gain = z[0], model.gain[..., None]
+        state, gain, fixed = z[0].clone(), model.gain[..., None], model.noise()
         own = model.talkers.log_variance(state).exp()
         prior = model.talkers.prior.log_prob(state)
-        speech, fixed = gain * own, model.noise()
-        kept: list[tuple[Tensor, Tensor]] = []
+        speech, kept = gain * own, []
         total = speech.sum(1) + fixed
-        fit = -total.log() - model.power / total  # ln p(x | z) of every bin
+        fit = _log_fit(model.power, total)
         for i in range(draws):
             proposal = state + self.variance**0.5 * noise[:, :, i, :, :-1]
             proposed = model.talkers.log_variance(proposal).exp()
             proposed_prior = model.talkers.prior.log_prob(proposal)
             loud = gain * proposed
-            moved = torch.empty_like(prior, dtype=torch.bool)
             for k in range(talkers):
-                other = total - speech[:, k] + loud[:, k]
-                # Differences of sums lose digits: no variance is below the fixed part.
-                other = torch.maximum(other, fixed)
-                other_fit = -other.log() - model.power / other
-                gained = (other_fit - fit).sum(-1) + proposed_prior[:, k] - prior[:, k]
-                accept = threshold[:, k, i] < gained
-                moved[:, k] = accept
-                total = torch.where(accept[..., None], other, total)
-                fit = torch.where(accept[..., None], other_fit, fit)
-            state = torch.where(moved[..., None], proposal, state)
-            own = torch.where(moved[..., None], proposed, own)
-            speech = torch.where(moved[..., None], loud, speech)
-            prior = torch.where(moved, proposed_prior, prior)
+                # Differences of sums lose digits: no variance is below the floor.
+                other = (total + (loud[:, k] - speech[:, k])).clamp_min_(FLOOR)
+                other_fit = _log_fit(model.power, other)
+                moved = threshold[:, k, i] < other_fit - fit + proposed_prior[:, k] - prior[:, k]
+                # Few proposals are accepted: copying those frames is faster than choosing everywhere.
+                total[moved], fit = other[moved], torch.where(moved, other_fit, fit)
+                for values, new in ((state, proposal), (own, proposed), (speech, loud), (prior, proposed_prior)):
+                    values[:, k][moved] = new[:, k][moved]
             if i >= burn_in:
-                kept.append((state, own))
+                kept.append((state.clone(), own.clone()))
             if i % 10 == 9:
                 total = speech.sum(1) + fixed
-                fit = -total.log() - model.power / total
         return state[None], Samples(*(torch.stack(parts) for parts in zip(*kept, strict=True)))
 
 

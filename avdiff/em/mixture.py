@@ -35,12 +35,14 @@ class Talkers:
         prior: of z.
         start: (B, K, N, D), where EM begins.
         gain: (B, K, N), g to begin with.
+        levelled: whether g stays as it begins.
     """
 
     log_variance: Callable[[Tensor], Tensor]
     prior: LatentPrior
     start: Tensor
     gain: Tensor
+    levelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,47 +88,45 @@ class MixtureModel:
 
     def total(self, variances: Tensor) -> Tensor:
         """V, (..., B, N, F), for sigma² (..., B, K, N, F)."""
-        return torch.einsum("bkn,...bknf->...bnf", self.gain, variances) + self.noise()
+        return self._sum(variances) + self.noise()
 
     def cost(self, variances: Tensor) -> Tensor:
         """-Q of the M-step, nats a bin, (B,): the mean over samples (R, B, K, N, F) of |x|² / V + ln V."""
         return cost(self.power, self.total(variances)).mean(0)
 
     def maximised(self, variances: Tensor) -> MixtureModel:
-        """One update each of W, H and every g: none raises `cost`.
+        """One update each of W, H and every g that is free: none raises `cost`.
 
         Args:
             variances: sigma² of samples of z, (R, B, K, N, F).
         """
-        model = self
-        if self.w.shape[1]:
-            model = replace(model, w=model._updated(update_patterns, variances, model.w))
-            h, w = normalised(model.h, model.w)
-            model = replace(model, h=h, w=w)
-            model = replace(model, h=model._updated(update_activations, variances, model.h))
-        for k in range(self.gain.shape[1]):
-            model = replace(model, gain=model._gains(variances, k))
-        return model
+        speech, w, h, gain = self._sum(variances), self.w, self.h, self.gain.clone()
+        if w.shape[1]:
+            h, w = normalised(h, update_patterns(*self._statistics(speech + (h @ w + FLOOR)), h, w))
+            h = update_activations(*self._statistics(speech + (h @ w + FLOOR)), h, w)
+        noise = h @ w + FLOOR
+        for k in range(0 if self.talkers.levelled else gain.shape[1]):
+            own, inverse = variances[:, :, k], (speech + noise).reciprocal()
+            weighted = own * inverse
+            lower = weighted.sum((0, -1)).clamp_min(1e-20)
+            upper = (self.power * (weighted * inverse).sum(0)).sum(-1)
+            new = (gain[:, k] * (upper / lower).sqrt()).clamp_min(_LEAST)
+            speech = speech + (new - gain[:, k])[..., None] * own
+            gain[:, k] = new
+        return replace(self, gain=gain, h=h, w=w)
 
-    def _statistics(self, variances: Tensor) -> tuple[Tensor, Tensor]:
-        """sum_r 1 / V_r and |x|² sum_r 1 / V_r², (B, N, F)."""
-        inverse = self.total(variances).reciprocal()
-        return inverse.sum(0), self.power * inverse.square().sum(0)
+    def _sum(self, variances: Tensor) -> Tensor:
+        """sum_k g_k sigma²_k, (..., B, N, F)."""
+        return (self.gain[..., None] * variances).sum(-3)
 
-    def _updated(self, update: Callable[..., Tensor], variances: Tensor, old: Tensor) -> Tensor:
-        """A multiplicative update with sums over samples: that of NMF for a power and a variance with the same two sums."""
-        first, second = self._statistics(variances)
-        # update(P', V') uses 1 / V' and P' / V'^2 alone.
-        return update(second / first.square(), first.reciprocal(), self.h, self.w)
+    def _statistics(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """A power and a variance for which the updates of NMF are those with sums over samples V_r (R, B, N, F).
 
-    def _gains(self, variances: Tensor, k: int) -> Tensor:
-        """g_k <- g_k (sum |x|² sigma² / V² / sum sigma² / V)^(1/2), sums over samples and bins."""
-        inverse, own = self.total(variances).reciprocal(), variances[:, :, k]
-        lower = (own * inverse).sum((0, -1)).clamp_min(1e-20)
-        upper = (own * self.power * inverse.square()).sum((0, -1))
-        gain = self.gain.clone()
-        gain[:, k] = (gain[:, k] * (upper / lower).sqrt()).clamp_min(_LEAST)
-        return gain
+        The updates use 1 / V and P / V² alone: here sum_r 1 / V_r and P sum_r 1 / V_r².
+        """
+        inverse = total.reciprocal()
+        first, second = inverse.sum(0), self.power * inverse.square().sum(0)
+        return second / first.square(), first.reciprocal()
 
     def shares(self, variances: Tensor, noises: int) -> Tensor:
         """Wiener gains of talkers and noises, averaged over samples (R, B, K, N, F): (B, K + noises, N, F)."""

@@ -125,6 +125,7 @@ class VariationalMCEM(Algorithm):
     def maximised(model: MixtureModel, posterior: SourcePosterior, precision: Tensor) -> MixtureModel:
         """g_k = mean over bins of (|m_k|² + nu_k) E[1 / sigma²], and one update each of W and H."""
         gain = (posterior.speech * precision).mean(-1).clamp_min(1e-8)
+        gain = model.gain if model.talkers.levelled else gain
         h, w = model.h, model.w
         if w.shape[1]:
             h, w = normalised(h, update_patterns(posterior.noise, model.noise(), h, w))

@@ -14,7 +14,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from avdiff.audio.mixing import power
-from avdiff.em.base import FLOOR
 from avdiff.errors import UserError
 from avdiff.lit.lips import augment
 from avdiff.nets.vae import Gaussian
@@ -42,9 +41,12 @@ class Frames:
     seen: Tensor
 
 
+QUIET = 1e-4  # power added to every bin, 40 dB below the talker or mixture: what is quieter need not be told exactly
+
+
 def distortion(clean: Tensor, log_variance: Tensor) -> Tensor:
     """Sum over bins of ln sigma² + |s|² / sigma²: (..., bins) twice -> (...). Itakura-Saito, but for a constant."""
-    return (log_variance + (clean + FLOOR) * (-log_variance).exp()).sum(-1)
+    return (log_variance + (clean + QUIET) * (-log_variance).exp()).sum(-1)
 
 
 def _noise(like: Gaussian) -> Tensor:

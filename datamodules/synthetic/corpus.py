@@ -24,7 +24,7 @@ from datamodules.synthetic.noises import NOISE_SPLITS, make_noise
 from datamodules.synthetic.process import Process
 from datamodules.synthetic.sentences import SPLITS
 from datamodules.synthetic.store import GrowingArray, locked
-from datamodules.synthetic.talkers import draw_spec, make_clip
+from datamodules.synthetic.talkers import ClipSpec, draw_spec, make_clip
 
 VERSION = "1"  # of the generators: another one gives other clips, and a cache of its own
 _BATCH = 16  # clips between two writes
@@ -32,6 +32,11 @@ _BATCH = 16  # clips between two writes
 Progress = Callable[[int, int], None]  # clips there, clips wanted
 Shapes = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 Made = tuple[dict[str, np.ndarray], dict[str, Any]]
+SHAPES: Shapes = {  # of one talker's clip
+    "audio": ((64000,), np.int16),
+    "mouth": ((100, 96, 96), np.uint8),
+    "phonemes": ((100,), np.uint8),
+}
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,7 @@ def speech_corpus(
     """
     _check(split, SPLITS, clips)
     folder = (cache or cache_folder()) / f"speech_{split}"
-    shapes: Shapes = {"audio": ((64000,), np.int16), "mouth": ((100, 96, 96), np.uint8), "phonemes": ((100,), np.uint8)}
-    _fill(folder, shapes, _Talkers(split), clips, workers, progress)
+    fill(folder, SHAPES, _Talkers(split), clips, workers, progress)
     return SpeechCorpus(folder, clips)
 
 
@@ -125,7 +129,7 @@ def noise_corpus(
     """
     _check(split, NOISE_SPLITS, clips)
     folder = (cache or cache_folder()) / f"noise_{split}"
-    _fill(folder, {"audio": ((64000,), np.int16)}, _Noises(split), clips, workers, progress)
+    fill(folder, {"audio": ((64000,), np.int16)}, _Noises(split), clips, workers, progress)
     return NoiseCorpus(folder, clips)
 
 
@@ -140,14 +144,19 @@ def _pcm(audio: np.ndarray) -> np.ndarray:
     return np.round(audio * 32767).astype(np.int16)
 
 
+def talker(spec: ClipSpec) -> Made:
+    """A talker's clip as it is stored."""
+    clip = make_clip(spec)
+    arrays = {"audio": _pcm(clip.audio), "mouth": clip.mouth, "phonemes": clip.phonemes}
+    return arrays, asdict(clip.spec) | {"sentences": clip.sentences, "transcript": clip.transcript}
+
+
 @dataclass(frozen=True)
 class _Talkers:
     split: str
 
     def __call__(self, index: int) -> Made:
-        clip = make_clip(draw_spec(f"{index:06d}", self.split))
-        arrays = {"audio": _pcm(clip.audio), "mouth": clip.mouth, "phonemes": clip.phonemes}
-        return arrays, asdict(clip.spec) | {"sentences": clip.sentences, "transcript": clip.transcript}
+        return talker(draw_spec(f"{index:06d}", self.split))
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ class _Noises:
         return {"audio": _pcm(clip.audio)}, {"kind": clip.kind}
 
 
-def _fill(
+def fill(
     folder: Path,
     shapes: Shapes,
     make: Callable[[int], Made],
@@ -167,6 +176,16 @@ def _fill(
     workers: int | None,
     progress: Progress | None,
 ) -> None:
+    """Make what a folder of clips lacks, in parallel.
+
+    Args:
+        folder: to fill.
+        shapes: of a clip's arrays.
+        make: gives clip i; it can be pickled.
+        clips: how many there shall be.
+        workers: processes; None for one a core.
+        progress: called with (clips there, clips wanted).
+    """
     if _whole(folder, shapes) >= clips:
         return  # whoever is making more meanwhile need not be waited for
     with locked(folder):

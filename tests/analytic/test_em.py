@@ -73,6 +73,9 @@ def test_no_m_step_raises_the_cost(talkers: int) -> None:
         assert (now <= last + 1e-12).all()
         last = now
     assert (last < first - 0.1).all()
+    levelled = replace(model, talkers=replace(model.talkers, levelled=True))
+    assert torch.equal(levelled.maximised(variances).gain, model.gain)
+    assert not torch.equal(levelled.maximised(variances).w, model.w)
 
 
 def test_the_gradient_is_that_of_the_energy() -> None:

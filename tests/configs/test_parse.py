@@ -55,6 +55,13 @@ def test_trainings(train: Path, data: Path, cluster: Path) -> None:
     assert config.fit.model.class_path.startswith("avdiff.lit.")
 
 
+@pytest.mark.parametrize("enrolled", files("train/enrolled/*.yaml"), ids=name)
+def test_enrolled_trainings(enrolled: Path) -> None:
+    config = parse("fit", EXPERIMENTS / "base.yaml", EXPERIMENTS / "train" / enrolled.name, enrolled).config
+    assert config.fit.ckpt_path is None
+    assert config.fit.trainer.enable_checkpointing is False
+
+
 @pytest.mark.parametrize(
     ("method", "data"), list(product(files("methods/*.yaml"), files("benchmarks/*.yaml"))), ids=name
 )

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from avdiff.em.mcem import MCEM
 from avdiff.em.peem import PointEstimate
-from avdiff.em.vae import VAEMixture, talkers
+from avdiff.em.vae import EnrolledVAEMixture, VAEMixture, talkers
 from avdiff.errors import UserError
 from avdiff.lit.vae import ConditionalObjective, Frames, MinObjective, VAEModel, distortion
 from avdiff.nets.vae import LipProjection
@@ -197,6 +197,29 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         VAEModel(presets=("other",))
     with pytest.raises(UserError, match="has no lip encoder"):
         load_lips("noise")
+
+
+def test_every_enrolled_voice_is_decoded_by_its_own_vae(tmp_path: Path) -> None:
+    lips = load_lips("speech")
+    for seed, name in enumerate(("anna", "bert")):
+        torch.manual_seed(seed)
+        save_vae(tmp_path / name / "conditional_vae", "conditional_vae", "speech", conditional_vae(lips))
+    (tmp_path / "talkers.json").write_text('{"x": ["anna", "bert"], "y": ["bert", "anna"]}')
+    model = EnrolledVAEMixture(tmp_path, MCEM(PointEstimate(1)), levels={2: -5.0})
+    generator = torch.Generator().manual_seed(0)
+    visual = torch.randint(0, 256, (2, 1, 4, 96, 96), dtype=torch.uint8, generator=generator)
+    seen = Observation(("x", "y"), torch.zeros(2, 2560), visual, None, ("speaker", "offscreen", "noise"))
+    power = torch.rand(2, 8, 513, generator=generator)
+    found = model._talkers(power, seen, 2)
+    z = torch.randn(3, 2, 2, 8, 32, generator=generator)
+    for voice, places in {"anna": [(0, 0), (1, 1)], "bert": [(0, 1), (1, 0)]}.items():
+        own = talkers(load_vae(str(tmp_path / voice / "conditional_vae")), power, seen, 2, 10**-0.5)
+        for row, k in places:
+            assert torch.allclose(found.start[row, k], own.start[row, k], atol=1e-5)
+            assert torch.allclose(found.log_variance(z)[:, row, k], own.log_variance(z)[:, row, k], atol=1e-5)
+            assert torch.allclose(found.prior.mean[row, k], own.prior.mean[row, k], atol=1e-5)
+    assert found.gain.shape == (2, 2, 8)
+    assert torch.allclose(found.gain, torch.tensor(10**-0.5))
 
 
 def test_talkers_who_are_not_seen_get_the_null_lips_and_levels_go_by_their_number() -> None:
