@@ -27,11 +27,18 @@ def clip_pair(estimate: Tensor, reference: Tensor) -> tuple[np.ndarray, np.ndarr
             f"estimate has shape {tuple(estimate.shape)} and reference {tuple(reference.shape)}; "
             "metrics take one clip at a time, both (samples,)"
         )
-    arrays = {"estimate": estimate, "reference": reference}
-    found = {name: signal.detach().cpu().double().numpy() for name, signal in arrays.items()}
-    for name, signal in found.items():
-        if not np.isfinite(signal).all():
-            raise Undefined(f"the {name} is not finite")
-        if not np.sqrt(np.mean(signal**2)) > SILENCE:
-            raise Undefined(f"the {name} is silent")
-    return found["estimate"], found["reference"]
+    return clip_array(estimate, "estimate"), clip_array(reference, "reference")
+
+
+def clip_array(signal: Tensor, name: str) -> np.ndarray:
+    """A signal (T,) as a float64 array, once a metric can have a value for it.
+
+    Raises:
+        Undefined: it is silent or not finite.
+    """
+    found = signal.detach().cpu().double().numpy()
+    if not np.isfinite(found).all():
+        raise Undefined(f"the {name} is not finite")
+    if not np.sqrt(np.mean(found**2)) > SILENCE:
+        raise Undefined(f"the {name} is silent")
+    return found

@@ -3,37 +3,160 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
+from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_distortion_ratio
 
 from avdiff.errors import UserError
 from avdiff.metrics.base import Undefined
+from avdiff.metrics.bss import interference_and_artifacts
+from avdiff.metrics.dnsmos import Dnsmos
 from avdiff.metrics.estoi import estoi
-from avdiff.metrics.pesq import pesq
+from avdiff.metrics.nisqa import DIMENSIONS, Nisqa
+from avdiff.metrics.pesq import pesq, pesq_narrow
 from avdiff.metrics.si_sdr import si_sdr
 from avdiff.types import OFFSCREEN, ROLES, SPEAKER, Role, check_layout, source_names
 
+TALKERS: tuple[Role, ...] = (SPEAKER, OFFSCREEN)
+CORE = ("si_sdr", "estoi", "pesq")
 
-@dataclass(frozen=True)
-class Metric:
-    """How a source is scored.
+
+class Metric(Protocol):
+    """How the sources of a mixture are scored.
 
     Attributes:
-        measure: (estimate (T,), reference (T,), sample rate) -> value; raises `Undefined` where there is none.
         roles: of the sources that it makes sense for.
+        model: the network that is asked, told beside its figures; empty for a formula.
     """
 
+    @property
+    def roles(self) -> tuple[Role, ...]: ...
+    @property
+    def model(self) -> str: ...
+
+    def values(
+        self, estimates: Tensor, references: Tensor, wanted: Sequence[int], sample_rate: int
+    ) -> list[Mapping[str, float] | Undefined]:
+        """The figures of the wanted sources by name, or why one has none.
+
+        Args:
+            estimates, references: (K, T), every source of the mixture.
+            wanted: sources to score.
+            sample_rate: Hz.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class OfPairs:
+    """A metric of one estimate and its reference.
+
+    Attributes:
+        name: of its figure.
+        measure: (estimate (T,), reference (T,), sample rate) -> value; raises `Undefined` where there is none.
+    """
+
+    name: str
     measure: Callable[[Tensor, Tensor, int], float]
-    roles: tuple[Role, ...]
+    roles: tuple[Role, ...] = TALKERS
+    model: str = ""
+
+    def values(
+        self, estimates: Tensor, references: Tensor, wanted: Sequence[int], sample_rate: int
+    ) -> list[Mapping[str, float] | Undefined]:
+        found: list[Mapping[str, float] | Undefined] = []
+        for k in wanted:
+            try:
+                found.append({self.name: self.measure(estimates[k], references[k], sample_rate)})
+            except Undefined as reason:
+                found.append(reason)
+        return found
 
 
+@dataclass(frozen=True)
+class BssEval:
+    """`sir` and `sar`, of an estimate and all references."""
+
+    roles: tuple[Role, ...] = ROLES
+    model: str = ""
+
+    def values(
+        self, estimates: Tensor, references: Tensor, wanted: Sequence[int], sample_rate: int
+    ) -> list[Mapping[str, float] | Undefined]:
+        pairs = interference_and_artifacts(estimates, references, wanted)
+        return [p if isinstance(p, Undefined) else {"sir": p[0], "sar": p[1]} for p in pairs]
+
+
+@dataclass(frozen=True)
+class NisqaScores:
+    """`nisqa`, the overall quality, and its four dimensions, of the estimate alone."""
+
+    network: Nisqa
+    roles: tuple[Role, ...] = TALKERS
+    model: str = "NISQA v2.0"
+
+    def values(
+        self, estimates: Tensor, references: Tensor, wanted: Sequence[int], sample_rate: int
+    ) -> list[Mapping[str, float] | Undefined]:
+        found: list[Mapping[str, float] | Undefined] = []
+        for k in wanted:
+            try:
+                told = self.network.dimensions(estimates[k], sample_rate)
+                found.append({nisqa_name(dimension): value for dimension, value in told.items()})
+            except Undefined as reason:
+                found.append(reason)
+        return found
+
+
+def nisqa_name(dimension: str) -> str:
+    """Of its figure in tables: the overall score is plain `nisqa`."""
+    return "nisqa" if dimension == DIMENSIONS[0] else f"nisqa_{dimension}"
+
+
+def _si_sdr(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
+    return si_sdr(estimate, reference)
+
+
+_BSS_EVAL = BssEval()
 METRICS: dict[str, Metric] = {
-    "si_sdr": Metric(lambda estimate, reference, _: si_sdr(estimate, reference), ROLES),
-    "estoi": Metric(estoi, (SPEAKER, OFFSCREEN)),
-    "pesq": Metric(pesq, (SPEAKER, OFFSCREEN)),
+    "si_sdr": OfPairs("si_sdr", _si_sdr, ROLES),
+    "estoi": OfPairs("estoi", estoi),
+    "pesq": OfPairs("pesq", pesq),
+    "pesq_nb": OfPairs("pesq_nb", pesq_narrow),
+    "sir": _BSS_EVAL,
+    "sar": _BSS_EVAL,
 }
+NISQA_METRICS = tuple(map(nisqa_name, DIMENSIONS))
+NAMES = (*METRICS, *NISQA_METRICS, "dnsmos")
+
+
+def choose_metrics(names: Iterable[str], nisqa: Path | None = None, dnsmos: Path | None = None) -> dict[str, Metric]:
+    """Metrics by name.
+
+    Args:
+        names: from NAMES.
+        nisqa: the weights that `nisqa` and its dimensions need.
+        dnsmos: folder of the networks that `dnsmos` needs.
+
+    Raises:
+        UserError: an unknown name, or a metric without its weights.
+    """
+    available = dict(METRICS)
+    if nisqa is not None:
+        available.update(dict.fromkeys(NISQA_METRICS, NisqaScores(Nisqa(nisqa))))
+    if dnsmos is not None:
+        available["dnsmos"] = OfPairs("dnsmos", Dnsmos(dnsmos), TALKERS, "DNSMOS P.835")
+    for name in names:
+        if name not in NAMES:
+            raise UserError(f"there is no metric {name!r}; the metrics are {', '.join(NAMES)}")
+        if name not in available:
+            flag = "--dnsmos FOLDER" if name == "dnsmos" else "--nisqa PATH/nisqa.tar"
+            raise UserError(f"the metric {name} needs weights that do not come with the package; give them: {flag}")
+    return {name: available[name] for name in names}
 
 
 @dataclass(frozen=True)
@@ -46,6 +169,9 @@ class Score:
         mixture: value of the unprocessed mixture, NaN where there is none.
         estimate: value of the estimate, NaN where there is none.
         reason: why a value is NaN; empty otherwise.
+        model: the network or recogniser that was asked; empty for a formula.
+        weight: of the row in a mean: 1, or the words of its reference for word errors.
+        permuted: the estimate was taken from the order of off-screen talkers that fits best.
     """
 
     source: str
@@ -53,6 +179,9 @@ class Score:
     mixture: float
     estimate: float
     reason: str = ""
+    model: str = ""
+    weight: float = 1.0
+    permuted: bool = False
 
 
 def score(
@@ -61,9 +190,12 @@ def score(
     mixture: Tensor,
     layout: tuple[Role, ...],
     sample_rate: int,
-    metrics: Sequence[str] = ("si_sdr", "estoi", "pesq"),
+    metrics: Mapping[str, Metric] | Sequence[str] = CORE,
 ) -> list[Score]:
     """Every metric of every source it applies to, for the estimate and for the mixture as if it were one.
+
+    Visible talkers and noise are scored in their order. Two or more off-screen talkers, whom nothing tells apart, are
+    scored in the order that fits best, and their rows say so.
 
     Args:
         estimate: (K, T), in the order of the layout, raw.
@@ -71,33 +203,49 @@ def score(
         mixture: (T,).
         layout: one role a source.
         sample_rate: Hz.
-        metrics: names from METRICS.
+        metrics: of `choose_metrics`, or names from METRICS.
 
     Raises:
         UserError: an unknown metric.
         ValueError: shapes that do not go together.
     """
     check_layout(layout)
-    if unknown := [name for name in metrics if name not in METRICS]:
-        raise UserError(f"there is no metric {unknown[0]!r}; the metrics are {', '.join(METRICS)}")
+    chosen = metrics if isinstance(metrics, Mapping) else choose_metrics(metrics)
     expected = (len(layout), *mixture.shape)
     if mixture.ndim != 1 or estimate.shape != expected or reference.shape != expected:
         raise ValueError(
             f"estimate {tuple(estimate.shape)}, reference {tuple(reference.shape)} and mixture {tuple(mixture.shape)} "
             f"do not go together; expected ({len(layout)}, T), ({len(layout)}, T) and (T,)"
         )
-    rows = []
-    for name, role, found, clean in zip(source_names(layout), layout, estimate, reference, strict=True):
-        for metric in metrics:
-            if role in METRICS[metric].roles:
-                before, why_before = _value(METRICS[metric], mixture, clean, sample_rate)
-                after, why_after = _value(METRICS[metric], found, clean, sample_rate)
-                rows.append(Score(name, metric, before, after, why_after or why_before))
-    return rows
+    hidden = [k for k, role in enumerate(layout) if role == OFFSCREEN]
+    if permuted := len(hidden) > 1:
+        estimate = estimate.clone()
+        estimate[hidden] = best_order(estimate[hidden], reference[hidden])
+    unprocessed, rows = mixture.expand_as(reference), dict[tuple[int, str], Score]()
+    for metric in dict.fromkeys(chosen.values()):
+        wanted = [k for k, role in enumerate(layout) if role in metric.roles]
+        before = metric.values(unprocessed, reference, wanted, sample_rate)
+        after = metric.values(estimate, reference, wanted, sample_rate)
+        for name in (name for name, of in chosen.items() if of == metric):
+            for k, *pair in zip(wanted, before, after, strict=True):
+                (x, why_x), (y, why_y) = (_figure(found, name) for found in pair)
+                source = source_names(layout)[k]
+                rows[k, name] = Score(
+                    source, name, x, y, why_y or why_x, metric.model, permuted=permuted and k in hidden
+                )
+    return [rows[k, name] for k in range(len(layout)) for name in chosen if (k, name) in rows]
 
 
-def _value(metric: Metric, estimate: Tensor, reference: Tensor, sample_rate: int) -> tuple[float, str]:
-    try:
-        return metric.measure(estimate, reference, sample_rate), ""
-    except Undefined as reason:
-        return math.nan, str(reason)
+def best_order(estimates: Tensor, references: Tensor) -> Tensor:
+    """Estimates (K, T) in the order of the references (K, T) that gives the best mean SI-SDR."""
+    given = estimates.nan_to_num(posinf=0.0, neginf=0.0)
+    _, order = permutation_invariant_training(given[None], references[None], scale_invariant_signal_distortion_ratio)
+    return estimates[order[0]]
+
+
+def _figure(found: Mapping[str, float] | Undefined, name: str) -> tuple[float, str]:
+    if isinstance(found, Undefined):
+        return math.nan, str(found)
+    if not math.isfinite(found[name]):
+        return math.nan, f"{name} is not finite"
+    return found[name], ""

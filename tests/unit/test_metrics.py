@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import re
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
+import torchmetrics.functional.audio.dnsmos as dnsmos
 
 from avdiff.audio.io import read_audio, resample
 from avdiff.errors import UserError
 from avdiff.metrics.base import Undefined
+from avdiff.metrics.bss import interference_and_artifacts
 from avdiff.metrics.estoi import estoi
-from avdiff.metrics.evaluate import METRICS, Score, score
-from avdiff.metrics.pesq import pesq
+from avdiff.metrics.evaluate import METRICS, NISQA_METRICS, OfPairs, Score, choose_metrics, score
+from avdiff.metrics.nisqa import Nisqa
+from avdiff.metrics.pesq import pesq, pesq_narrow
 from avdiff.metrics.si_sdr import si_sdr
 from avdiff.metrics.wer import SLOTS, GridRecogniser, without_letter, word_error_rate
 
@@ -36,6 +43,7 @@ def pair(real_data: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def test_published_figures(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Those of the PESQ package's documentation, and of pystoi for the same pair."""
     assert pesq(*pair, RATE) == pytest.approx(1.0832337141036987, abs=1e-6)
+    assert pesq_narrow(*pair, RATE) == pytest.approx(1.6072081327438354, abs=1e-6)
     assert estoi(*pair, RATE) == pytest.approx(0.3904490, abs=1e-6)
 
 
@@ -49,28 +57,115 @@ def test_si_sdr_by_hand() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_silence_and_nonsense_have_a_reason(metric: str) -> None:
-    measure, clip, silent = METRICS[metric].measure, noise(), torch.zeros(RATE)
+    clip, silent = noise(), torch.zeros(RATE)
+    other = noise(seed=1)
     for estimate, reference, reason in [
         (silent, clip, "the estimate is silent"),
-        (clip, silent, "the reference is silent"),
+        (clip, silent, "reference.* is silent"),
         (1e-12 * clip, clip, "the estimate is silent"),
         (torch.full((RATE,), torch.nan), clip, "the estimate is not finite"),
     ]:
-        with pytest.raises(Undefined, match=reason):
-            measure(estimate, reference, RATE)
-    with pytest.raises(ValueError, match=r"\(10,\).*one clip at a time"):
-        measure(clip[:10], clip, RATE)
+        found = METRICS[metric].values(torch.stack([estimate, other]), torch.stack([reference, other]), [0], RATE)
+        assert isinstance(found[0], Undefined)
+        assert re.search(reason, str(found[0]))
+
+
+@pytest.mark.parametrize("metric", METRICS.values())
+def test_a_metric_takes_one_clip_at_a_time(metric) -> None:
+    if isinstance(metric, OfPairs):
+        with pytest.raises(ValueError, match=r"\(10,\).*one clip at a time"):
+            metric.measure(noise(10), noise(), RATE)
+
+
+def test_interference_and_artifacts_are_those_of_mir_eval() -> None:
+    """Values of mir_eval 0.8.2 for the same signals, which its 512-tap projections decompose alike."""
+    separation = pytest.importorskip("mir_eval.separation")
+    references = torch.stack([noise(6000, seed) for seed in range(3)]).double()
+    estimates = references + 0.3 * references.roll(1, 0) + 0.2 * noise(18000, 9).view(3, -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mir_eval announces a new home
+        _, sir, sar, _ = separation.bss_eval_sources(references.numpy(), estimates.numpy(), compute_permutation=False)
+    found = interference_and_artifacts(estimates, references, [2, 0])
+    assert found == [pytest.approx((sir[k], sar[k]), abs=0.01) for k in (2, 0)]
+
+
+def test_interference_needs_another_source() -> None:
+    clip = noise(4000)[None]
+    rows = score(clip + 0.1, clip, clip[0], ("speaker",), RATE, metrics=("sir", "sar"))
+    assert math.isnan(rows[0].estimate)
+    assert rows[0].reason
+    assert rows[1].estimate > 15
+
+
+def test_nisqa_gives_its_published_scores(real_data: Path) -> None:
+    network = Nisqa(real_data / "nisqa" / "nisqa.tar")
+    with (real_data / "nisqa" / "expected.csv").open() as file:
+        published = list(csv.DictReader(file))
+    assert len(published) == 10
+    for row in published:
+        samples, rate = soundfile.read(real_data / "nisqa" / "wavs" / row["deg"])
+        told = [float(row[f"{name}_pred"]) for name in ("mos", "noi", "dis", "col", "loud")]
+        assert list(network.dimensions(torch.from_numpy(samples), rate).values()) == pytest.approx(told, abs=1e-4)
+
+
+def test_nisqa_of_what_it_cannot_judge(real_data: Path) -> None:
+    metrics = choose_metrics(["nisqa", "nisqa_loudness"], nisqa=real_data / "nisqa")
+    references = torch.stack([noise(500), noise(500, 1)])
+    rows = score(references, references, references.sum(0), ("speaker", "noise"), RATE, metrics)
+    assert [(row.source, row.metric, row.model) for row in rows] == [
+        ("speaker1", name, "NISQA v2.0") for name in ("nisqa", "nisqa_loudness")
+    ]
+    assert all(math.isnan(row.estimate) and "too short" in row.reason for row in rows)
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    for name in NISQA_METRICS:
+        with pytest.raises(UserError, match="give them: --nisqa"):
+            choose_metrics([name])
+    with pytest.raises(UserError, match=r"is not NISQA's nisqa.tar; fetch .*CC BY-NC-SA"):
+        choose_metrics(["nisqa"], nisqa=tmp_path)
+    with pytest.raises(UserError, match="give them: --dnsmos"):
+        choose_metrics(["dnsmos"])
+    with pytest.raises(UserError, match=r"has no DNSMOS/sig_bak_ovr.onnx"):
+        choose_metrics(["dnsmos"], dnsmos=tmp_path)
+
+
+def test_dnsmos_asks_the_networks_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Network:
+        """Stands for an ONNX session: tells the mean of what it hears, P.808 alone or three figures."""
+
+        def __init__(self, path: str) -> None:
+            self.outputs = 1 if path.endswith("model_v8.onnx") else 3
+            assert path.startswith(str(tmp_path))
+
+        def run(self, names: None, inputs: dict) -> list:
+            assert inputs["input_1"].shape[0] == 1
+            return [np.full((1, self.outputs), 3.0)]
+
+    (tmp_path / "DNSMOS").mkdir()
+    for name in ("sig_bak_ovr.onnx", "model_v8.onnx"):
+        (tmp_path / "DNSMOS" / name).touch()
+    monkeypatch.setattr(dnsmos, "_cached_load_session", lambda path, *_: Network(path))
+    [row] = score(
+        noise()[None], noise()[None], noise(), ("speaker",), RATE, choose_metrics(["dnsmos"], dnsmos=tmp_path)
+    )
+    assert row.model == "DNSMOS P.835"
+    assert row.estimate == pytest.approx(float(dnsmos._polyfit_val(np.full((1, 4), 3.0), False)[0, 3]))
+    [short] = score(
+        noise(800)[None], noise(800)[None], noise(800), ("speaker",), RATE, choose_metrics(["dnsmos"], dnsmos=tmp_path)
+    )
+    assert "shorter than 0.1 s" in short.reason
 
 
 @pytest.mark.parametrize("samples", [10, 600, 3000])
-@pytest.mark.parametrize("measure", [estoi, pesq])
+@pytest.mark.parametrize("measure", [estoi, pesq, pesq_narrow])
 def test_short_clips_have_a_reason(measure, samples: int) -> None:
     with pytest.raises(Undefined):
         measure(noise(samples), noise(samples), RATE)
 
 
 def test_wide_band_only() -> None:
-    with pytest.raises(ValueError, match="resample from 8000 Hz"):
+    with pytest.raises(ValueError, match="PESQ takes 16000 Hz; resample from 8000 Hz"):
         pesq(noise(), noise(), 8000)
 
 
@@ -97,6 +192,14 @@ def test_score_keeps_what_has_no_value() -> None:
     assert first.mixture == pytest.approx(0, abs=0.5)
     assert second.estimate > 100
     assert second.reason == ""
+
+
+def test_only_offscreen_talkers_are_permuted_and_that_is_said() -> None:
+    layout = ("speaker", "speaker", "offscreen", "offscreen", "noise")
+    reference = torch.stack([noise(seed=k) for k in range(5)])
+    rows = score(reference[[1, 0, 3, 2, 4]], reference, reference.sum(0), layout, RATE, metrics=("si_sdr",))
+    assert [row.permuted for row in rows] == [False, False, True, True, False]
+    assert [row.estimate > 50 for row in rows] == [False, False, True, True, True]
 
 
 def test_score_refuses() -> None:
