@@ -12,6 +12,7 @@ TALKERS ?= 2
 ARGS ?=
 LIPS_ARGS ?= $(ARGS)
 ENROLMENT ?= enrolment
+SCENE ?= paper
 UV_VERSION := 0.13.8
 
 BIN := .venv/bin
@@ -25,7 +26,7 @@ known = @test -f experiments/$(2)/$($(1)).yaml || { echo "$(1)=$($(1)) has no fi
 suffix = $(if $(filter-out small,$(PRESET)),_$(PRESET))
 preset = @test -f experiments/train/$(1)$(suffix).yaml || { echo "PRESET=$(PRESET) has no file experiments/train/$(1)$(suffix).yaml; there are small and paper" >&2; exit 1; }
 
-.PHONY: help setup test test-slow demo benchmark train-speech train-noise train-nmf train-vae train-enrolled train-flowavse train-ravss train-visual-mask lint format lock clean
+.PHONY: help setup test test-slow demo benchmark train-speech train-noise train-nmf train-vae train-enrolled train-flowavse train-ravss train-visual-mask train-scene lint format lock clean
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -124,6 +125,13 @@ train-visual-mask: setup ## train the visual mask network: DATA=synthetic CLUSTE
 	$(call known,CLUSTER,cluster)
 	$(call known,DATA,data/mixtures)
 	$(call fit,visual_mask,mixtures,--data.training.dropout=0 $(ARGS))
+
+train-scene: setup ## train the scene classifier of DCASE 2020: DATA=dcase, or DATA=esc10 SCENE=small
+	$(call known,CLUSTER,cluster)
+	$(call known,DATA,data/scene)
+	@set -e; for network in experiments/scene/$(SCENE)/*.yaml; do \
+	  $(call fit,scene,scene,--config $$network $(ARGS)); \
+	done
 
 lint: setup ## check style and types
 	$(BIN)/ruff check

@@ -348,6 +348,24 @@ class ListFile(MixtureList):
         films, masks = zip(*(self._film(part, samples // SAMPLES_PER_FRAME) for part in seen), strict=True)
         return Mixture(line["key"], name, layout, sources, mixture, torch.stack(films), torch.stack(masks))
 
+    def scenes(self) -> dict[str, str]:
+        """Clip id -> the scene in it.
+
+        Raises:
+            UserError: the noise is of no scenes.
+        """
+        told = {
+            line["key"]: part.get("scene", "")
+            for line in self.lines
+            for part in line["sources"]
+            if part["role"] == NOISE
+        }
+        if not all(told.values()):
+            raise UserError(
+                f"the noise of the list {self.head['list']} is of no scenes; make a list with the scenes of DCASE"
+            )
+        return told
+
     def _pack(self, part: Mapping[str, Any]) -> tuple[Pack, int | None]:
         pack = self.noise if part["role"] == NOISE else self.speech
         return pack, self._index[id(pack)].get(part["clip"])
