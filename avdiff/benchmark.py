@@ -2,112 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any, Protocol
+from statistics import fmean
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
-from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_distortion_ratio
 
 from avdiff.errors import UserError
+from avdiff.evaluation import BEST_ORDER, References, Scored, Scoring, score_folder
 from avdiff.lit.callbacks import SeparationWriter
+from avdiff.lit.memory import PeakMemory
 from avdiff.lit.separation import SeparationModule
-from avdiff.lit.store import SeparationStore
-from avdiff.metrics.evaluate import Score, score
-from avdiff.metrics.wer import GridRecogniser, without_letter, word_error_rate
+from avdiff.metrics.evaluate import CORE
+from avdiff.metrics.nisqa import LICENCE
+from avdiff.metrics.summary import Mean, summarise
+from avdiff.metrics.table import Row, write_csv
 from avdiff.separators.base import Separator
-from avdiff.types import NOISE, SPEAKER, Role, source_names
 
-METRICS = ("si_sdr", "estoi", "pesq")
-WORD_ERRORS = "wer"  # of talkers whose words are known, the letter of GRID's sentences left out; lower is better
-BEST_ORDER = "si_sdr_pit"  # of talkers who are seen, two or more: the estimates taken in the order that fits best
-SCORES = "scores.json"
+METRICS = CORE
 SETTINGS = "settings.yaml"
-
-
-class Reference(Protocol):
-    """A mixture whose parts are known."""
-
-    @property
-    def condition(self) -> str: ...
-    @property
-    def layout(self) -> tuple[Role, ...]: ...
-    @property
-    def sources(self) -> Tensor: ...
-    @property
-    def mixture(self) -> Tensor: ...
-    @property
-    def transcripts(self) -> tuple[str, ...]: ...
-
-
-class Listed(Protocol):
-    """A mixture by name."""
-
-    @property
-    def key(self) -> str: ...
-
-
-class References(Protocol):
-    """A list of mixtures whose parts are known, made when they are asked for."""
-
-    def entries(self) -> Sequence[Listed]: ...
-    def __getitem__(self, index: int) -> Reference: ...
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure of one source of one clip.
-
-    Attributes:
-        condition: of the benchmark.
-        clip: clip id.
-        source: its name (speaker1, ..., offscreen, noise).
-        metric: its name.
-        mixture: value of the unprocessed mixture, NaN where there is none.
-        estimate: value of the estimate, NaN where there is none.
-    """
-
-    condition: str
-    clip: str
-    source: str
-    metric: str
-    mixture: float
-    estimate: float
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Rows of one condition, role and metric taken together.
-
-    Attributes:
-        condition: of the benchmark.
-        role: of the sources.
-        metric: its name.
-        sources: how many had a value for mixture and estimate; the means are over these.
-        undefined: how many had not.
-        mixture: mean of the unprocessed mixtures.
-        estimate: mean of the estimates.
-        improvement: mean of estimate minus mixture.
-        error: standard error of the improvement.
-    """
-
-    condition: str
-    role: str
-    metric: str
-    sources: int
-    undefined: int
-    mixture: float
-    estimate: float
-    improvement: float
-    error: float
 
 
 @dataclass(frozen=True)
@@ -119,12 +37,14 @@ class Cost:
         clips: how many.
         seconds: a clip.
         evaluations: of the network, a source.
+        memory: most bytes that a batch took, of the GPU, or of the process where there is none; NaN where it is not known.
     """
 
     condition: str
     clips: int
     seconds: float
     evaluations: float
+    memory: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -132,11 +52,12 @@ class Results:
     """Tables of a benchmark.
 
     Attributes:
-        rows: one a clip, source and metric.
-        means: one a condition, role and metric.
+        rows: one a clip, source, metric and model.
+        means: one a condition, role, metric and model.
         costs: one a condition.
         csv: where the rows are.
         summary: where means and costs are, as Markdown; the means are beside it as CSV.
+        missing: clips without any estimate.
     """
 
     rows: list[Row]
@@ -144,6 +65,7 @@ class Results:
     costs: list[Cost]
     csv: Path
     summary: Path
+    missing: int = 0
 
 
 def run_benchmark(
@@ -155,7 +77,7 @@ def run_benchmark(
     *,
     settings: str,
     seed: int = 0,
-    metrics: Sequence[str] = METRICS,
+    scoring: Scoring | None = None,
     accelerator: str = "auto",
     devices: int = 1,
     callbacks: Sequence[pl.Callback] = (),
@@ -176,7 +98,7 @@ def run_benchmark(
         settings: whatever describes the method (its YAML). With the seed and a digest of the weights it is kept beside
             the clips, so that clips made otherwise are not taken for this run's.
         seed: of the sampling noise.
-        metrics: names known to `avdiff.metrics.evaluate`.
+        scoring: what is computed; None for the core metrics of raw estimates.
         accelerator: Lightning's.
         devices: processes.
         callbacks: for the trainer; a progress bar, for one.
@@ -189,7 +111,41 @@ def run_benchmark(
     Raises:
         UserError: the clips in the folder were made with other settings.
     """
-    folder = out / name
+    folder, chosen = out / name, scoring or Scoring()
+    first = separate_list(
+        folder,
+        separator,
+        data,
+        settings=settings,
+        seed=seed,
+        accelerator=accelerator,
+        devices=devices,
+        callbacks=callbacks,
+    )
+    if not first:
+        return None
+    return tabulate(out, name, score_folder(folder, references, chosen, watch=watch), noises or {}, chosen)
+
+
+def separate_list(
+    folder: Path,
+    separator: Separator,
+    data: pl.LightningDataModule,
+    *,
+    settings: str,
+    seed: int = 0,
+    accelerator: str = "auto",
+    devices: int = 1,
+    callbacks: Sequence[pl.Callback] = (),
+) -> bool:
+    """Separate what is not in the folder yet; arguments as in `run_benchmark`.
+
+    Returns:
+        Whether this is the first process.
+
+    Raises:
+        UserError: the clips in the folder were made with other settings.
+    """
     _claim(folder, f"seed: {seed}\nweights: {_digest(separator)}\n---\n{settings.strip()}\n")
     trainer = pl.Trainer(
         accelerator=accelerator,
@@ -199,83 +155,32 @@ def run_benchmark(
         logger=False,
         enable_model_summary=False,
         enable_progress_bar=bool(callbacks),
-        callbacks=[SeparationWriter(folder), *callbacks],
+        callbacks=[PeakMemory(), SeparationWriter(folder), *callbacks],
     )
     trainer.predict(SeparationModule(separator, seed), datamodule=data, return_predictions=False)
     trainer.strategy.barrier()
-    if not trainer.is_global_zero:
-        return None
-    rows, costs = score_clips(SeparationStore(folder), references, metrics, watch)
-    results = Results(rows, summarise(rows), costs, out / f"{name}.csv", out / f"{name}.md")
-    _write_csv(results.csv, rows)
-    _write_csv(out / f"{name}_summary.csv", results.means)
-    results.summary.write_text(_markdown(name, results, noises or {}), encoding="utf-8")
-    return results
+    return trainer.is_global_zero
 
 
-def score_clips(
-    store: SeparationStore,
-    references: References,
-    metrics: Sequence[str] = METRICS,
-    watch: Callable[[str, float], None] | None = None,
-) -> tuple[list[Row], list[Cost]]:
-    """Score every clip of a list that is in a store.
+def tabulate(out: Path, name: str, scored: Scored, noises: Mapping[str, str], scoring: Scoring) -> Results:
+    """Write the tables of scored estimates: rows first, then means.
 
     Args:
-        store: the estimates. Scores are kept beside them and not computed again.
-        references: the list; all its clips must be in the store.
-        metrics: names known to `avdiff.metrics.evaluate`.
-        watch: told the stage ("scores") and the share of it that is done.
-
-    Returns:
-        One row a clip, source and metric, and one cost a condition.
+        out: folder.
+        name: of the files.
+        scored: the rows.
+        noises: kind of noise of each clip id, or none.
+        scoring: what was computed.
     """
-    recogniser: GridRecogniser | None = None
-    rows: list[Row] = []
-    infos: dict[str, list[dict[str, Any]]] = {}
-    entries = references.entries()
-    for index, entry in enumerate(entries):
-        clip = store.read(entry.key)
-        file = store.path(entry.key) / SCORES
-        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"metrics": []}
-        if not {*metrics, BEST_ORDER} <= set(known["metrics"]):
-            reference = references[index]
-            scores = score(
-                clip.sources, reference.sources, reference.mixture, clip.layout, clip.sample_rate, metrics=metrics
-            )
-            scores += _best_order(reference, clip.sources, clip.sample_rate)
-            if reference.transcripts:
-                recogniser = recogniser or GridRecogniser()
-                scores += _word_errors(recogniser, reference, clip.sources)
-            known = {
-                "condition": reference.condition,
-                "metrics": [*metrics, BEST_ORDER],
-                "scores": [asdict(row) for row in scores],
-            }
-            partial = file.with_suffix(".tmp")
-            partial.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-            partial.replace(file)
-        infos.setdefault(known["condition"], []).append(clip.info)
-        rows += [
-            Row(known["condition"], entry.key, row["source"], row["metric"], row["mixture"], row["estimate"])
-            for row in known["scores"]
-            if row["metric"] in (*metrics, WORD_ERRORS, BEST_ORDER)
-        ]
-        if watch is not None:
-            watch("scores", (index + 1) / len(entries))
-    return rows, [_cost(condition, of) for condition, of in infos.items()]
-
-
-def _best_order(reference: Reference, estimates: Tensor, sample_rate: int) -> list[Score]:
-    """SI-SDR of visible talkers with the estimates in the order that gives the best mean; none for fewer than two."""
-    talkers = [k for k, role in enumerate(reference.layout) if role == SPEAKER]
-    if len(talkers) < 2:
-        return []
-    clean, found = reference.sources[talkers], estimates[talkers]
-    _, order = permutation_invariant_training(found[None], clean[None], scale_invariant_signal_distortion_ratio)
-    layout: tuple[Role, ...] = (SPEAKER,) * len(talkers)
-    scores = score(found[order[0]], clean, reference.mixture, layout, sample_rate, metrics=["si_sdr"])
-    return [replace(row, metric=BEST_ORDER) for row in scores]
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / f"{name}.csv"
+    write_csv(file, scored.rows)
+    means = summarise(scored.rows)
+    costs = [cost_of(condition, of) for condition, of in scored.infos.items() if of]
+    results = Results(scored.rows, means, costs, file, out / f"{name}.md", scored.missing)
+    write_csv(out / f"{name}_summary.csv", means)
+    results.summary.write_text(_markdown(name, results, noises, scored, scoring), encoding="utf-8")
+    return results
 
 
 def swapped(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
@@ -290,74 +195,66 @@ def swapped(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
     return {condition: (sum(clips.values()), len(clips)) for condition, clips in other.items()}
 
 
-def _word_errors(recogniser: GridRecogniser, reference: Reference, estimates: Tensor) -> list[Score]:
-    talkers = [k for k, role in enumerate(reference.layout) if role != NOISE]
-    heard = without_letter(recogniser.transcribe(reference.mixture))
-    rows = []
-    for k, said in zip(talkers, reference.transcripts, strict=True):
-        words = [without_letter(said)]
-        found = without_letter(recogniser.transcribe(estimates[k]))
-        name = source_names(reference.layout)[k]
-        rows.append(Score(name, WORD_ERRORS, word_error_rate(words, [heard]), word_error_rate(words, [found])))
-    return rows
+def cost_of(condition: str, infos: Sequence[Mapping[str, Any]]) -> Cost:
+    """The costs that a method told of clips, together; NaN where it told none."""
+
+    def mean(values: Sequence[float]) -> float:
+        return fmean(values) if values else math.nan
+
+    seconds = [info["seconds"] / info.get("clips_in_batch", 1) for info in infos if "seconds" in info]
+    evaluations = [info["evaluations"] for info in infos if "evaluations" in info]
+    memory = max((info["memory_bytes"] for info in infos if "memory_bytes" in info), default=math.nan)
+    return Cost(condition, len(infos), mean(seconds), mean(evaluations), memory)
 
 
-def _cost(condition: str, infos: Sequence[dict[str, Any]]) -> Cost:
-    seconds = fmean(info["seconds"] / info["clips_in_batch"] for info in infos)
-    return Cost(condition, len(infos), seconds, fmean(info["evaluations"] for info in infos))
+def figure(value: float, form: str = ".2f") -> str:
+    """A number for a table, a dash for none."""
+    return format(value, form) if math.isfinite(value) else "–"
 
 
-def summarise(rows: Iterable[Row]) -> list[Mean]:
-    """Means over the sources of one role, by condition and metric, in the order in which they first occur."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.condition, row.source.rstrip("0123456789"), row.metric), []).append(row)
-    return [_mean(*key, group) for key, group in groups.items()]
-
-
-def _mean(condition: str, role: str, metric: str, rows: Sequence[Row]) -> Mean:
-    pairs = [(row.mixture, row.estimate) for row in rows if math.isfinite(row.mixture) and math.isfinite(row.estimate)]
-    undefined, gains = len(rows) - len(pairs), [after - before for before, after in pairs]
-    if not pairs:
-        return Mean(condition, role, metric, 0, undefined, *[math.nan] * 4)
-    error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-    before, after = (fmean(values) for values in zip(*pairs, strict=True))
-    return Mean(condition, role, metric, len(pairs), undefined, before, after, fmean(gains), error)
-
-
-def _write_csv(path: Path, rows: Sequence[Row] | Sequence[Mean]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(field.name for field in fields(rows[0]))
-        table.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in astuple(row)] for row in rows)
-
-
-def _markdown(name: str, results: Results, noises: Mapping[str, str]) -> str:
+def _markdown(name: str, results: Results, noises: Mapping[str, str], scored: Scored, scoring: Scoring) -> str:
     def line(m: Mean) -> str:
+        between = f"{figure(m.low, '+.2f')} to {figure(m.high, '+.2f')}"
         return (
             f"| {m.condition} | {m.role} | {m.metric} | {m.sources} | {m.undefined} "
-            f"| {m.mixture:.2f} | {m.estimate:.2f} | {m.improvement:+.2f} ± {m.error:.2f} |"
+            f"| {m.mixture:.2f} | {m.estimate:.2f} | {m.improvement:+.2f} ± {m.error:.2f} | {between} | {m.model} |"
         )
 
     lines = [
         f"# {name}",
         "",
-        "Means over sources, the improvement with its standard error; sources without a value are counted apart.",
+        f"Means over sources of {scoring.form} estimates, the improvement with its standard error and the 95 % bootstrap "
+        "interval over mixtures; sources without a value are counted apart.",
         "",
-        "| condition | role | metric | sources | undefined | mixture | estimate | improvement |",
-        "|---|---|---|---:|---:|---:|---:|---:|",
+        "| condition | role | metric | sources | undefined | mixture | estimate | improvement | 95 % | model |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---|",
         *map(line, results.means),
-        "",
-        "| condition | clips | seconds a clip | evaluations a source |",
-        "|---|---:|---:|---:|",
-        *(f"| {c.condition} | {c.clips} | {c.seconds:.1f} | {c.evaluations:.0f} |" for c in results.costs),
     ]
+    if results.costs:
+        lines += [
+            "",
+            "| condition | clips | seconds a clip | evaluations a source | GiB |",
+            "|---|---:|---:|---:|---:|",
+            *(
+                f"| {c.condition} | {c.clips} | {figure(c.seconds, '.1f')} | {figure(c.evaluations, '.0f')} "
+                f"| {figure(c.memory / 2**30, '.1f')} |"
+                for c in results.costs
+            ),
+        ]
     if noises:
         kinds = [replace(r, condition=f"{r.condition}, {noises[r.clip]}") for r in results.rows if r.metric == "si_sdr"]
         lines += ["", *lines[4:6], *map(line, sorted(summarise(kinds), key=lambda mean: mean.condition))]
     if orders := swapped(results.rows):
         lines += ["", "Clips in which another order of the visible talkers fits better (`si_sdr_pit` takes it):", ""]
         lines += [f"- {condition}: {other} of {of}" for condition, (other, of) in orders.items()]
+    if any(row.permuted for row in results.rows):
+        lines += ["", "Off-screen talkers are scored in the order that fits best."]
+    if results.missing:
+        lines += ["", f"{results.missing} mixtures have no estimate; they are in the table, without a value."]
+    speed = ", ".join(f"{metric} {1 / seconds:.2g}" for metric, seconds in scored.seconds.items() if seconds)
+    lines += ["", f"Clips scored a second of one core, mixture and estimates: {speed}."]
+    if any(row.model.startswith("NISQA") for row in results.rows):
+        lines += ["", LICENCE]
     return "\n".join(lines) + "\n"
 
 

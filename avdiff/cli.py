@@ -61,6 +61,36 @@ def _parser() -> _Parser:
             "--seed", type=int, default=0, help="of the sampling noise: another seed, another posterior draw"
         )
 
+    def measures(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--metric",
+            nargs="+",
+            default=[],
+            help="si_sdr estoi pesq (the default), pesq_nb, sir, sar, nisqa and its dimensions, dnsmos",
+        )
+        sub.add_argument(
+            "--nisqa",
+            type=Path,
+            help="nisqa.tar of github.com/gabrielmittag/NISQA (CC BY-NC-SA 4.0: no commercial use)",
+        )
+        sub.add_argument("--dnsmos", type=Path, help="folder that holds DNSMOS/ of github.com/microsoft/DNS-Challenge")
+        sub.add_argument(
+            "--wer",
+            nargs="+",
+            default=[],
+            help="word errors by these recognisers: whisper, parakeet, a Hugging Face id or a folder; the truth is what "
+            "each hears in the clean signal",
+        )
+        sub.add_argument(
+            "--scenes", type=Path, help="folder of make train-scene: whether the noise's scene is recognised"
+        )
+        sub.add_argument(
+            "--consistent",
+            action="store_true",
+            help="first make the estimates add up to the mixture, whatever the method",
+        )
+        sub.add_argument("--workers", type=int, help="processes that score (default: one a core, fewer for few clips)")
+
     sub = command(
         "separate",
         "separate a recording: a WAV for every face seen in it, and one for the noise",
@@ -85,8 +115,19 @@ def _parser() -> _Parser:
 
     sub = command(
         "benchmark",
-        "score a method on the embedded benchmark; goes on where it stopped",
-        "Leaves METHOD.csv (condition, clip, source, metric, mixture, estimate) and a summary.",
+        "score methods: a FILE of methods and lists of mixtures, or one --method on the embedded benchmark",
+        "Goes on where it stopped. A file (experiments/tables/*.yaml) leaves results/tables/NAME: table.md, table.csv, "
+        "paired tests and a page. A sweep (experiments/sweeps/*.yaml) runs the grid that `wandb sweep` would run. One method "
+        "leaves METHOD.csv (condition, clip, source, metric, mixture, estimate, ...) and a summary.",
+    )
+    sub.add_argument(
+        "file", type=Path, nargs="?", help="a benchmark or sweep file; the options up to --seed are not for it"
+    )
+    sub.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        help="other settings of the --method, below its separator: recipes.*.sampler.init_args.iterations=5",
     )
     sub.add_argument("--method", default="ssnaps", help="name of a file in experiments/methods, or a YAML file")
     sub.add_argument("--clips", type=int, default=50, help="mixtures a condition; the first 5 of 50 are those of 5")
@@ -102,6 +143,34 @@ def _parser() -> _Parser:
     sub.add_argument("--devices", type=int, default=1, help="processes")
     sub.add_argument("--batch", type=int, default=1, help="mixtures at a time; changes the speed, not the results")
     sub.add_argument("--seed", type=int, default=0, help="of the sampling noise")
+    sub.add_argument("--part", help="2/8: the second of eight parts of a FILE, as in a SLURM array; then once without")
+    sub.add_argument("--wandb", help="project in which the tables are logged (WANDB_MODE=offline works)")
+    measures(sub)
+
+    sub = command("report", "put the tables of benchmark files into one Markdown file")
+    sub.add_argument("folders", type=Path, nargs="+", help="that avdiff benchmark FILE left")
+    sub.add_argument("--output", type=Path, default=Path("experiments/README.md"), help="the file")
+
+    sub = command(
+        "evaluate",
+        "score a folder of estimates, by avdiff or by anything else: FOLDER/<clip>/<source>.wav",
+        "Sources are called speaker1, speaker2, ..., offscreen, noise. Leaves every figure as CSV, then means with "
+        "bootstrap intervals. What was scored is not scored again; a file that is missing is kept and counted.",
+    )
+    sub.add_argument("folder", type=Path, help="of the estimates: mono WAV at 16 kHz")
+    sub.add_argument(
+        "--list",
+        dest="mixtures",
+        default="embedded",
+        help="the references: embedded, embedded_val, a .jsonl file of avdiff prepare lists, or a .csv file with the "
+        "columns clip, source, reference (and condition, transcript)",
+    )
+    sub.add_argument("--speech", type=Path, help="pack of the talkers of a .jsonl list")
+    sub.add_argument("--noise", type=Path, help="pack of the noise of a .jsonl list")
+    sub.add_argument("--clips", type=int, help="only the first so many mixtures of a list (of a condition)")
+    sub.add_argument("--condition", action="append", default=[], help="of the embedded benchmark; repeat for several")
+    sub.add_argument("--output", type=Path, help="folder for the tables (default: FOLDER_scores)")
+    measures(sub)
 
     sub = command(
         "recordings",
@@ -330,6 +399,11 @@ def _run(given: Sequence[str] | None) -> None:
         return
     from avdiff import commands
 
+    if "consistent" in options:
+        measures = {part.name: options.pop(part.name) for part in fields(commands.Measures)}
+        options["measures"] = commands.Measures(**measures)
+    if name == "benchmark":
+        options["run"] = main  # a sweep is this command again and again
     getattr(commands, name)(**options)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from rich.console import Console
@@ -13,6 +14,48 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from avdiff.errors import UserError
+
+if TYPE_CHECKING:
+    from avdiff.evaluation import References, Scoring
+    from avdiff.study import Study
+    from datamodules.mixtures import MixtureList
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What `evaluate` and `benchmark` compute: their options of these names."""
+
+    metric: Sequence[str]
+    nisqa: Path | None
+    dnsmos: Path | None
+    wer: Sequence[str]
+    scenes: Path | None
+    consistent: bool
+    workers: int | None
+
+    def scoring(self, references: References, metrics: Sequence[str] | None = None) -> Scoring:
+        """With its networks loaded.
+
+        Args:
+            references: the list.
+            metrics: where the options name none; None for the core ones.
+        """
+        from avdiff.audio.scenes import classes_of
+        from avdiff.evaluation import SceneReferences, Scoring
+        from avdiff.metrics.asr import load_recogniser
+        from avdiff.metrics.evaluate import CORE, choose_metrics
+        from avdiff.scene.ensemble import load_ensemble
+
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"--workers is {self.workers}; give at least 1")
+        chosen = choose_metrics(self.metric or metrics or CORE, self.nisqa, self.dnsmos)
+        recognisers = [load_recogniser(model, _device("auto")) for model in self.wer]
+        scenes = None
+        if self.scenes is not None:
+            if not isinstance(references, SceneReferences):
+                raise UserError("this list does not say what scenes its noise is of; leave --scenes out")
+            scenes = load_ensemble(self.scenes, classes_of(references.scenes().values()))
+        return Scoring(chosen, self.consistent, recognisers, scenes, self.workers)
 
 
 def _device(name: str) -> torch.device:
@@ -129,7 +172,9 @@ def demo(output: Path, method: str, seed: int) -> None:
 
 
 def benchmark(
+    file: Path | None,
     method: str,
+    set: Sequence[str],
     clips: int,
     condition: Sequence[str],
     split: str,
@@ -138,30 +183,45 @@ def benchmark(
     devices: int,
     batch: int,
     seed: int,
+    part: str | None,
+    wandb: str | None,
+    measures: Measures,
+    run: Callable[[Sequence[str]], None],
 ) -> None:
-    """The embedded benchmark for one method; goes on where it stopped."""
+    """A benchmark or sweep file, or the embedded benchmark for one method; goes on where it stopped."""
+    if file is not None:
+        import yaml
+
+        if file.is_file() and "parameters" in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}):
+            _sweep(file, output, run)
+        else:
+            _study(file, output, devices, batch, part, wandb, measures)
+        return
     from avdiff.benchmark import run_benchmark
     from avdiff.lit.callbacks import SeparationProgress
-    from avdiff.methods import load_method, method_file
-    from datamodules.mixtures import MixtureList, Mixtures, WrongLips
+    from avdiff.methods import load_method, method_config, method_file
+    from avdiff.sweep import point_name
+    from datamodules.mixtures import Mixtures, WrongLips
     from datamodules.synthetic.benchmark import EmbeddedBenchmark
 
     folder = output or Path("results", "embedded" if split == "test" else f"embedded_{split}")
-    file = method_file(method)
-    separator = load_method(method)
+    path = method_file(method)
+    separator = load_method(method, set)
     try:
         embedded = EmbeddedBenchmark(split, condition or None, clips)
     except ValueError as error:
         raise UserError(str(error)) from error
     mixtures: MixtureList = embedded if lips == "right" else WrongLips(embedded, lips)
+    settings = path.read_text(encoding="utf-8") if not set else yaml_text(method_config(method, set))
     results = run_benchmark(
-        file.stem if lips == "right" else f"{file.stem}_{lips}",
+        "_".join([path.stem, *([] if lips == "right" else [lips]), *([point_name(set)] if set else [])]),
         separator,
         Mixtures(mixtures, batch),
         mixtures,
         folder,
-        settings=file.read_text(encoding="utf-8"),
+        settings=settings,
         seed=seed,
+        scoring=measures.scoring(mixtures),
         devices=devices,
         callbacks=[SeparationProgress()],
         noises=embedded.kinds_of_noise(),
@@ -169,6 +229,177 @@ def benchmark(
     if results is not None:
         Console().print(results.summary.read_text(encoding="utf-8"), markup=False, highlight=False)
         Console().print(f"{results.csv} has every figure.")
+        if wandb is not None:
+            from avdiff.report.wandb_log import log_means
+
+            log_means(wandb, method, set, results.means, results.csv)
+
+
+def yaml_text(config: dict[str, Any]) -> str:
+    """A mapping as YAML."""
+    import yaml
+
+    return yaml.safe_dump(config)
+
+
+def _study(
+    file: Path, output: Path | None, devices: int, batch: int, part: str | None, wandb: str | None, measures: Measures
+) -> None:
+    """Every method on every list of a benchmark file, and their table."""
+    from avdiff.lit.callbacks import SeparationProgress
+    from avdiff.study import read_paper, read_study, run_study
+    from avdiff.study_page import write_study_page
+    from datamodules.mixtures import Mixtures
+
+    study, out = read_study(file), output or Path("results", "tables", file.stem)
+    lists: dict[str, MixtureList] = {}
+
+    def build(told: Mapping[str, Any], clips: int | None) -> MixtureList:
+        key = yaml_text({"list": dict(told), "clips": clips})
+        if key not in lists:
+            lists[key] = _mixture_list(file, told, clips)
+        return lists[key]
+
+    with _bars() as bars:
+        results = run_study(
+            study,
+            out,
+            build,
+            lambda references: Mixtures(cast("MixtureList", references), batch),
+            lambda references: measures.scoring(references, study.metrics),
+            part=_part(part),
+            devices=devices,
+            callbacks=lambda: [SeparationProgress()],
+            paper=read_paper(),
+            command=f"avdiff benchmark {file}",
+            watch=_watcher(bars),
+        )
+    if results is None:
+        return
+    page = write_study_page(study, results, lambda data: build(study.data[data], None))
+    Console().print((out / "table.md").read_text(encoding="utf-8"), markup=False, highlight=False)
+    Console().print(f"Open {page}; table.csv, efforts.csv, comparisons.csv and rows/ are beside it.")
+    if wandb is not None:
+        from avdiff.report.wandb_log import log_tables
+
+        tables: dict[str, Sequence[Any]] = {
+            "table": results.lines,
+            "efforts": results.efforts,
+            "comparisons": results.comparisons,
+        }
+        log_tables(wandb, study.name, yaml_text(vars_of(study)), tables, page)
+
+
+def _part(given: str | None) -> tuple[int, int]:
+    """ "2/8", from 1, as (1, 8)."""
+    if given is None:
+        return 0, 1
+    first, _, count = given.partition("/")
+    if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
+        raise UserError(f"--part is {given!r}; give one of N parts as in 2/8")
+    return int(first) - 1, int(count)
+
+
+def vars_of(study: Study) -> dict[str, Any]:
+    """A benchmark file's content, for its record."""
+    from dataclasses import asdict
+
+    return asdict(study)
+
+
+def _mixture_list(file: Path, told: Mapping[str, Any], clips: int | None) -> MixtureList:
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from datamodules.mixtures import MixtureList
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--data", type=MixtureList)
+    arguments = {**told.get("init_args", {}), **({} if clips is None else {"clips": clips})}
+    of = {"class_path": told.get("class_path"), "init_args": arguments}
+    try:
+        return parser.instantiate_classes(parser.parse_object({"data": of})).data
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UserError(f"{file} does not describe a list of mixtures: {error}") from error
+
+
+def _sweep(file: Path, output: Path | None, run: Callable[[Sequence[str]], None]) -> None:
+    """The grid that `wandb sweep` would run, by the same command line, without a server."""
+    from avdiff.sweep import read_sweep, write_sweep_table
+
+    sweep, out = read_sweep(file), output or Path("results", "sweeps", file.stem)
+    for point in sweep.points():
+        run([*sweep.arguments(point), "--output", str(out)])
+    table = write_sweep_table(sweep, out)
+    Console().print(table.read_text(encoding="utf-8"), markup=False, highlight=False)
+
+
+def report(folders: Sequence[Path], output: Path) -> None:
+    """The tables of benchmark files, one after the other, in one Markdown file."""
+    if missing := [folder for folder in folders if not (folder / "table.md").is_file()]:
+        raise UserError(f"{missing[0]} has no table.md; give folders that avdiff benchmark FILE left")
+    parts = [(folder / "table.md").read_text(encoding="utf-8") for folder in folders]
+    output.write_text("\n".join(parts), encoding="utf-8")
+    Console().print(f"{output} has {len(parts)} tables.")
+
+
+def evaluate(
+    folder: Path,
+    mixtures: str,
+    speech: Path | None,
+    noise: Path | None,
+    clips: int | None,
+    condition: Sequence[str],
+    output: Path | None,
+    measures: Measures,
+) -> None:
+    """Score a folder of estimates, by avdiff or by anything else, against a list of mixtures."""
+    from avdiff.benchmark import tabulate
+    from avdiff.evaluation import score_folder
+
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; give one with <clip>/<source>.wav")
+    references = _references(mixtures, speech, noise, clips, condition)
+    scoring = measures.scoring(references)
+    out = output or folder.with_name(f"{folder.name}_scores")
+    with _bars() as bars:
+        scored = score_folder(
+            folder,
+            references,
+            scoring,
+            scores=out / f"clips_{scoring.form}",
+            transcripts=out / "transcripts",
+            watch=_watcher(bars),
+        )
+    results = tabulate(out, f"scores_{scoring.form}", scored, {}, scoring)
+    Console().print(results.summary.read_text(encoding="utf-8"), markup=False, highlight=False)
+    Console().print(f"{results.csv} has every figure.")
+
+
+def _references(
+    name: str, speech: Path | None, noise: Path | None, clips: int | None, condition: Sequence[str]
+) -> MixtureList:
+    """A list by what a user calls it: embedded, embedded_val, a .jsonl of `avdiff prepare lists`, or a .csv."""
+    from datamodules.lists import ListFile
+    from datamodules.synthetic.benchmark import EmbeddedBenchmark
+    from datamodules.wav_list import WavList
+
+    if name in ("embedded", "embedded_val"):
+        try:
+            return EmbeddedBenchmark("test" if name == "embedded" else "val", condition or None, clips or 50)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    if condition:
+        raise UserError("--condition chooses lists of the embedded benchmark; another list has one condition")
+    if name.endswith(".csv"):
+        return WavList(Path(name))
+    if name.endswith(".jsonl"):
+        if speech is None or noise is None:
+            raise UserError(f"{name} names clips of packs; give both packs: --speech FOLDER --noise FOLDER")
+        return ListFile(Path(name), speech, noise, clips)
+    raise UserError(
+        f"--list {name} is no list; give embedded, embedded_val, a .jsonl file of avdiff prepare lists, or a .csv file "
+        "with the columns clip, source, reference"
+    )
 
 
 def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> None:
@@ -178,9 +409,11 @@ def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> 
     import soundfile
 
     from avdiff.audio.io import read_audio, resample
-    from avdiff.benchmark import METRICS, Row, summarise
+    from avdiff.benchmark import METRICS
     from avdiff.methods import load_method
     from avdiff.metrics.evaluate import score
+    from avdiff.metrics.summary import summarise
+    from avdiff.metrics.table import Row
     from avdiff.recording import separate_file, separate_mixture
     from avdiff.types import SAMPLE_RATE
     from avdiff.video.faces import DlibFaces

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -32,11 +34,50 @@ def method_file(method: str) -> Path:
     return file
 
 
-def load_method(method: str) -> Separator:
+def method_config(method: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What the YAML file of a method says, with some of its settings changed.
+
+    Args:
+        method: a name of `method_files`, or the path of such a YAML file.
+        overrides: as "a.b.c=value", below model.init_args.separator.init_args; "*" stands for every key of a level.
+
+    Raises:
+        UserError: there is no such method or setting.
+    """
+    file = method_file(method)
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for override in overrides:
+        path, given, value = override.partition("=")
+        try:
+            inner = config["model"]["init_args"]["separator"]["init_args"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{file} does not describe a separator with settings") from error
+        if not given or not _change(inner, path.split("."), yaml.safe_load(value)):
+            raise UserError(
+                f"{override!r} names no setting of {file}; give a.b.c=value, as in recipes.*.sampler.init_args.iterations=5"
+            )
+    return config
+
+
+def _change(inner: Any, path: Sequence[str], value: Any) -> bool:
+    """Set a value in nested mappings; whether there was such a place."""
+    if not isinstance(inner, dict):
+        return False
+    keys = [key for key in inner if path[0] in ("*", str(key))]
+    if len(path) == 1:
+        for key in keys:
+            inner[key] = value
+        return bool(keys)
+    changed = [_change(inner[key], path[1:], value) for key in keys]
+    return any(changed)
+
+
+def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:
     """Build the separator of a method.
 
     Args:
         method: a name of `method_files`, or the path of such a YAML file.
+        overrides: of its settings, as in `method_config`.
 
     Raises:
         UserError: there is no such method, or its file does not describe a separator.
@@ -45,7 +86,7 @@ def load_method(method: str) -> Separator:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=SeparationModule)
     try:
-        config = parser.parse_object({"model": yaml.safe_load(file.read_text())["model"]})
+        config = parser.parse_object({"model": method_config(method, overrides)["model"]})
         return parser.instantiate_classes(config).model.separator.eval()
     except (ArgumentError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"{file} does not describe a separator: {error}") from error

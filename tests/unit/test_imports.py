@@ -11,8 +11,22 @@ ROOT = Path(__file__).parents[2]
 
 # Each unit of avdiff may import those before it, and itself.
 ORDER = (
-    *("errors", "types", "rng", "video", "audio", "metrics", "nets", "priors", "likelihood", "samplers"),
-    *("em", "separators", "draw", "report", "lit", "benchmark", "methods", "recording", "demo"),
+    *("errors", "types", "rng", "video", "audio", "metrics", "nets", "scene", "priors", "likelihood", "samplers"),
+    *(
+        "em",
+        "separators",
+        "draw",
+        "report",
+        "lit",
+        "evaluation",
+        "benchmark",
+        "methods",
+        "study",
+        "study_page",
+        "sweep",
+        "recording",
+        "demo",
+    ),
     *("prepare", "commands", "cli"),
 )
 MAY_MEET_DATAMODULES = {"prepare", "commands", "cli"}

@@ -1,0 +1,458 @@
+"""A benchmark file: methods by lists of mixtures, to one table. What is done is not done again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import yaml
+
+from avdiff.benchmark import Cost, cost_of, separate_list
+from avdiff.errors import UserError
+from avdiff.evaluation import References, Scored, Scoring, score_folder
+from avdiff.methods import load_method, method_config
+from avdiff.metrics.evaluate import CORE
+from avdiff.metrics.summary import Comparison, Mean, compare, summarise
+from avdiff.metrics.table import Row, write_csv
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method of a study.
+
+    Attributes:
+        method: its name, or its YAML file.
+        seeds: of the sampling noise, from 0; 1 for a method that draws nothing.
+        clips: only the first so many mixtures (of a condition), where it is slow; None for all.
+        set: settings that differ, as `a.b.c=value`.
+        paper: its name among the paper's figures.
+    """
+
+    method: str
+    seeds: int = 1
+    clips: int | None = None
+    set: Sequence[str] = ()
+    paper: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A benchmark file as it was read.
+
+    Attributes:
+        name: of the file.
+        title: of the table.
+        methods: by the label that the table gives them.
+        data: by name, the class of a list of mixtures with its arguments.
+        metrics: of the table.
+        warmup: mixtures of a list whose seconds are not counted: the first ones.
+        paper: by name of a list, its name among the paper's figures.
+        notes: below the table.
+    """
+
+    name: str
+    title: str
+    methods: Mapping[str, Entry]
+    data: Mapping[str, Mapping[str, Any]]
+    metrics: Sequence[str] = CORE
+    warmup: int = 0
+    paper: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of the table.
+
+    Attributes:
+        data, condition, role, metric, model: what it is of.
+        method: its label; "mixture" for no processing.
+        mixtures: how many were scored.
+        seeds: of the sampling noise.
+        sources, undefined: as in `avdiff.metrics.summary.Mean`.
+        value, low, high: mean and 95 % bootstrap interval over mixtures.
+        improvement: over the mixture.
+        seed_deviation: standard deviation between the means of single seeds; NaN for one seed.
+        paper: the paper's figure of this method on its own data; NaN where it has none.
+    """
+
+    data: str
+    condition: str
+    role: str
+    metric: str
+    model: str
+    method: str
+    mixtures: int
+    seeds: int
+    sources: int
+    undefined: int
+    value: float
+    low: float
+    high: float
+    improvement: float
+    seed_deviation: float
+    paper: float
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a method took on one condition of a list.
+
+    Attributes:
+        data, condition, method: what it is of.
+        mixtures: how many were timed.
+        seconds: a mixture.
+        evaluations: of the network, a source.
+        gib: most memory that a batch took, in GiB.
+        missing: mixtures that it gave nothing for.
+        failure: why, where it failed as a whole.
+    """
+
+    data: str
+    condition: str
+    method: str
+    mixtures: int
+    seconds: float
+    evaluations: float
+    gib: float
+    missing: int
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one list with one seed."""
+
+    data: str
+    label: str
+    entry: Entry
+    seed: int
+
+    def folder(self, out: Path) -> Path:
+        """Of its estimates."""
+        return out / slug(self.data) / f"{slug(self.label)}_seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """What a study leaves.
+
+    Attributes:
+        lines: the table.
+        efforts: beside it.
+        comparisons: between every two methods.
+        rows: by list and label.
+        folder: where everything is; table.md, table.csv, efforts.csv, comparisons.csv and rows/.
+    """
+
+    lines: list[Line]
+    efforts: list[Effort]
+    comparisons: list[Comparison]
+    rows: dict[tuple[str, str], list[Row]]
+    folder: Path
+
+
+def read_study(file: Path) -> Study:
+    """Read a benchmark file; $VARIABLES in it are those of the environment.
+
+    Raises:
+        UserError: it is missing, or not a benchmark file.
+    """
+    if not file.is_file():
+        raise UserError(f"there is no benchmark file {file}; those of the project are in experiments/tables")
+    try:
+        told = _expand(yaml.safe_load(file.read_text(encoding="utf-8")))
+        methods = told.pop("methods")
+        entries = {label: Entry(**{**of, "set": tuple(of.get("set", ()))}) for label, of in _labelled(methods).items()}
+        study = Study(name=file.stem, methods=entries, **told)
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        known = ", ".join(part.name for part in fields(Study) if part.name != "name")
+        raise UserError(f"{file} is no benchmark file ({error}); it holds {known}, see experiments/tables") from error
+    for label, entry in study.methods.items():
+        method_config(entry.method, entry.set)
+        if entry.seeds < 1:
+            raise UserError(f"{file}: {label} has seeds: {entry.seeds}; give at least 1")
+    return study
+
+
+def read_paper() -> dict[str, Any]:
+    """The figures of SSNAPS: list -> method -> metric -> value. See experiments/paper.yaml for what they are of."""
+    file = Path(str(resources.files("experiments") / "paper.yaml"))
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _labelled(methods: Any) -> dict[str, dict[str, Any]]:
+    if isinstance(methods, list):
+        return {name: {"method": name} for name in methods}
+    return {label: of or {"method": label} for label, of in methods.items()}
+
+
+def _expand(value: Any) -> Any:
+    """Variables of the environment in every text."""
+    if isinstance(value, str):
+        found = os.path.expandvars(value)
+        if left := re.search(r"\$\{?(\w+)", found):
+            raise UserError(f"{value} needs the variable {left[1]}, which is not set: export {left[1]}=FOLDER")
+        return found
+    if isinstance(value, dict):
+        return {key: _expand(of) for key, of in value.items()}
+    return [_expand(of) for of in value] if isinstance(value, list) else value
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", label).strip("_")
+
+
+def cells_of(study: Study) -> list[Cell]:
+    """All that is to be separated, in an order that gives every method something early."""
+    return [
+        Cell(data, label, entry, seed)
+        for data in study.data
+        for label, entry in study.methods.items()
+        for seed in range(entry.seeds)
+    ]
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    build: Callable[[Mapping[str, Any], int | None], References],
+    load: Callable[[References], pl.LightningDataModule],
+    scoring: Callable[[References], Scoring],
+    *,
+    part: tuple[int, int] = (0, 1),
+    accelerator: str = "auto",
+    devices: int = 1,
+    callbacks: Callable[[], Sequence[pl.Callback]] = tuple,
+    paper: Mapping[str, Any] | None = None,
+    command: str = "",
+    watch: Callable[[str, float], None] | None = None,
+) -> StudyResults | None:
+    """Separate, score, and put in one table; a run that was stopped goes on.
+
+    Args:
+        study: the file.
+        out: folder for everything.
+        build: (class with its arguments, number of clips or None) -> list of mixtures.
+        load: the datamodule of a list.
+        scoring: what is computed of a list.
+        part: (i, n) does only every n-th piece of work, from i, and writes no table.
+        accelerator, devices: of every method.
+        callbacks: new ones for every trainer.
+        paper: the paper's figures: list -> method -> metric -> value.
+        command: that the table names.
+        watch: told the stage and the share of it that is done.
+
+    Returns:
+        The results; None in all processes but the first, and for a part.
+
+    Raises:
+        UserError: a list cannot be made, or estimates in the folder are of other settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    cells = cells_of(study)
+    mine = cells[part[0] :: part[1]]
+    failures: dict[Cell, str] = {}
+    first = True
+    for cell in mine:
+        references = build(study.data[cell.data], cell.entry.clips)
+        try:
+            separator = load_method(cell.entry.method, cell.entry.set)
+            first = separate_list(
+                cell.folder(out),
+                separator,
+                load(references),
+                settings=yaml.safe_dump(method_config(cell.entry.method, cell.entry.set)["model"]),
+                seed=cell.seed,
+                accelerator=accelerator,
+                devices=devices,
+                callbacks=callbacks(),
+            )
+        except (RuntimeError, ValueError, FileNotFoundError) as error:  # one method's; the others go on
+            failures[cell] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if not first:
+        return None
+    scored: dict[Cell, Scored] = {}
+    for cell in mine:
+        if cell not in failures:
+            references = build(study.data[cell.data], cell.entry.clips)
+            scored[cell] = score_folder(
+                cell.folder(out), references, scoring(references), transcripts=out / "transcripts", watch=watch
+            )
+    if part[1] > 1:
+        return None
+    return _tables(study, out, scored, failures, paper or {}, command)
+
+
+def _tables(
+    study: Study,
+    out: Path,
+    scored: Mapping[Cell, Scored],
+    failures: Mapping[Cell, str],
+    paper: Mapping[str, Any],
+    command: str,
+) -> StudyResults:
+    rows: dict[tuple[str, str], list[Row]] = {}
+    for cell, of in scored.items():
+        rows.setdefault((cell.data, cell.label), []).extend(of.rows)
+    (out / "rows").mkdir(exist_ok=True)
+    for (data, label), found in rows.items():
+        if found:
+            write_csv(out / "rows" / f"{slug(data)}_{slug(label)}.csv", found)
+    lines, efforts, comparisons = list[Line](), list[Effort](), list[Comparison]()
+    for data in study.data:
+        told = paper.get(study.paper.get(data, ""), {})
+        lines += _lines(study, data, scored, rows, told)
+        efforts += _efforts(study, data, scored, failures)
+        tables = {label: rows[data, label] for label in study.methods if (data, label) in rows}
+        comparisons += compare(tables)
+    results = StudyResults(lines, efforts, comparisons, rows, out)
+    for name, table in (("table", lines), ("efforts", efforts), ("comparisons", comparisons)):
+        if table:
+            write_csv(out / f"{name}.csv", cast(Sequence[Any], table))
+    (out / "table.md").write_text(markdown(study, results, command), encoding="utf-8")
+    return results
+
+
+def _lines(
+    study: Study,
+    data: str,
+    scored: Mapping[Cell, Scored],
+    rows: Mapping[tuple[str, str], list[Row]],
+    paper: Mapping[str, Mapping[str, float]],
+) -> list[Line]:
+    found, before = list[Line](), dict[tuple[str, str, str, str], Line]()
+    for label, entry in study.methods.items():
+        seeds = {
+            cell.seed: summarise(of.rows) for cell, of in scored.items() if (cell.data, cell.label) == (data, label)
+        }
+        for mean in summarise(rows.get((data, label), ())):
+            key = (mean.condition, mean.role, mean.metric, mean.model)
+            single = [
+                m.estimate for of in seeds.values() for m in of if key == (m.condition, m.role, m.metric, m.model)
+            ]
+            mixtures = len({row.clip for row in rows[data, label] if row.condition == mean.condition})
+            deviation = stdev(single) if len(single) > 1 else float("nan")
+            told = (
+                paper.get(entry.paper or "", {}).get(mean.metric, float("nan"))
+                if mean.role != "noise"
+                else float("nan")
+            )
+            found.append(_line(data, mean, label, mixtures, len(seeds), deviation, told))
+            if key not in before or mixtures > before[key].mixtures:
+                before[key] = _unprocessed(data, mean, mixtures)
+    return [*before.values(), *found]
+
+
+def _line(data: str, mean: Mean, label: str, mixtures: int, seeds: int, deviation: float, paper: float) -> Line:
+    return Line(
+        data, mean.condition, mean.role, mean.metric, mean.model, label, mixtures, seeds, mean.sources, mean.undefined,
+        mean.estimate, mean.estimate_low, mean.estimate_high, mean.improvement, deviation, paper,
+    )  # fmt: skip
+
+
+def _unprocessed(data: str, mean: Mean, mixtures: int) -> Line:
+    nan = float("nan")
+    return Line(
+        data, mean.condition, mean.role, mean.metric, mean.model, "mixture", mixtures, 1, mean.sources, mean.undefined,
+        mean.mixture, nan, nan, 0.0, nan, nan,
+    )  # fmt: skip
+
+
+def _efforts(study: Study, data: str, scored: Mapping[Cell, Scored], failures: Mapping[Cell, str]) -> list[Effort]:
+    found = list[Effort]()
+    for label in study.methods:
+        cells = [cell for cell in scored if (cell.data, cell.label) == (data, label)]
+        reasons = {reason for cell, reason in failures.items() if (cell.data, cell.label) == (data, label)}
+        if reasons:
+            nan = float("nan")
+            found.append(Effort(data, "", label, 0, nan, nan, nan, 0, "; ".join(sorted(reasons))))
+        costs: dict[str, list[Cost]] = {}
+        for cell in cells:
+            for condition, infos in scored[cell].infos.items():
+                if timed := infos[study.warmup :]:
+                    costs.setdefault(condition, []).append(cost_of(condition, timed))
+        missing = sum(scored[cell].missing for cell in cells)
+        for condition, of in costs.items():
+            seconds, evaluations = fmean(c.seconds for c in of), fmean(c.evaluations for c in of)
+            memory = max(c.memory for c in of) / 2**30
+            found.append(Effort(data, condition, label, of[0].clips, seconds, evaluations, memory, missing))
+    return found
+
+
+def markdown(study: Study, results: StudyResults, command: str) -> str:
+    """The table as people read it."""
+    text = [f"# {study.title}", "", *([f"`{command}`", ""] if command else [])]
+    groups = dict.fromkeys((line.data, line.condition, line.role) for line in results.lines)
+    for data, condition, role in groups:
+        lines = [line for line in results.lines if (line.data, line.condition, line.role) == (data, condition, role)]
+        columns = list(dict.fromkeys((line.metric, line.model) for line in lines))
+        methods = list(dict.fromkeys(line.method for line in lines))
+        cells = {(line.method, line.metric, line.model): line for line in lines}
+        heads = [metric + (f" ({model})" if model else "") for metric, model in columns]
+        title = f"{data}: {condition}, {role}" if condition != data else f"{condition}, {role}"
+        text += [f"## {title}", "", f"| method | mixtures | {' | '.join(heads)} |"]
+        text += ["|---|---:|" + "---:|" * len(columns)]
+        for method in methods:
+            of = [cells.get((method, *column)) for column in columns]
+            count = max(line.mixtures for line in of if line is not None)
+            text.append(f"| {method} | {count} | {' | '.join(map(_value, of))} |")
+            if any(line is not None and line.paper == line.paper for line in of):
+                told = [f"{line.paper:g}" if line is not None and line.paper == line.paper else "–" for line in of]
+                text.append(f"| {method}, the paper's figure on its data | | {' | '.join(told)} |")
+        text.append("")
+    if timed := [effort for effort in results.efforts if not effort.failure]:
+        text += [
+            "## What it took",
+            "",
+            "| data | method | mixtures | seconds a mixture | evaluations a source | GiB | missing |",
+        ]
+        text += ["|---|---|---:|---:|---:|---:|---:|"]
+        text += [
+            f"| {e.condition} | {e.method} | {e.mixtures} | {e.seconds:.2f} | {e.evaluations:.0f} | {e.gib:.2f} | {e.missing} |"
+            for e in timed
+        ]
+        text.append("")
+    for effort in results.efforts:
+        if effort.failure:
+            text += [f"{effort.method} failed on {effort.data}: {effort.failure}", ""]
+    for note in study.notes:
+        text += [note, ""]
+    text += [
+        "Means over sources with 95 % bootstrap intervals over mixtures; `comparisons.csv` has paired tests of every two "
+        "methods (Wilcoxon, Holm); how many sources had no value is in `table.csv`.",
+        "",
+        ", ".join(f"{name} {of}" for name, of in provenance().items()) + ".",
+    ]
+    return "\n".join(text) + "\n"
+
+
+def _value(line: Line | None) -> str:
+    if line is None or line.sources == 0:
+        return "–"
+    between = f" [{line.low:.2f}, {line.high:.2f}]" if line.low == line.low else ""
+    missing = f" ({line.undefined} undefined)" if line.undefined else ""
+    return f"{line.value:.2f}{between}{missing}"
+
+
+def provenance() -> dict[str, str]:
+    """What a figure depends on beside its file: versions, machine, and the state of the repository."""
+    found = {name: version(name) for name in ("avdiff", "torch")}
+    found |= {"python": platform.python_version(), "machine": platform.machine()}
+    try:
+        run = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=10"]
+        found["git"] = subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        found["git"] = "not a repository"
+    return found

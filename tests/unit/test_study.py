@@ -1,0 +1,225 @@
+"""Benchmark and sweep files: one table, nothing done twice, failures and the paper's figures told apart."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from avdiff.cli import main
+from avdiff.commands import _sweep
+from avdiff.errors import UserError
+from avdiff.methods import method_config
+from avdiff.study import cells_of, read_paper, read_study
+from avdiff.sweep import point_name, read_sweep
+
+ROOT = Path(__file__).parents[2]
+
+
+def method(folder: Path, name: str, **settings: object) -> str:
+    """A file of a toy method."""
+    separator = {"class_path": "tests.toys.Shares", "init_args": settings}
+    model = {"class_path": "avdiff.lit.separation.SeparationModule", "init_args": {"separator": separator}}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({"model": model}))
+    return str(folder / f"{name}.yaml")
+
+
+def study(folder: Path, methods: dict[str, dict], **more: object) -> Path:
+    toys = {"class_path": "datamodules.mixtures.ToyMixtures", "init_args": {"clips": 4}}
+    told = {"title": "Toys", "methods": methods, "data": {"toys": toys}, "metrics": ["si_sdr"], **more}
+    (folder / "toys.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
+    return folder / "toys.yaml"
+
+
+def table(folder: Path, name: str = "table") -> list[dict[str, str]]:
+    with (folder / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def run(file: Path, out: Path, *more: str) -> None:
+    main(["benchmark", str(file), "--output", str(out), *more])
+
+
+def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("avdiff.study.read_paper", lambda: {"theirs": {"SHARES": {"si_sdr": 12.5}}})
+    methods = {
+        "shares": {"method": method(tmp_path, "a"), "paper": "SHARES"},
+        "noisy": {"method": method(tmp_path, "b", noise=0.05), "seeds": 2},
+        "few": {"method": method(tmp_path, "c", noise=0.0), "clips": 2, "set": ["noise=0.2"]},
+        "broken": {"method": method(tmp_path, "d", broken=True)},
+    }
+    run(study(tmp_path, methods, paper={"toys": "theirs"}, warmup=1), tmp_path / "out")
+    hidden = {line["method"]: line for line in table(tmp_path / "out") if line["role"] == "offscreen"}
+    assert list(hidden) == ["mixture", "shares", "noisy", "few"]
+    assert {name: (line["mixtures"], line["seeds"], line["sources"]) for name, line in hidden.items()} == {
+        "mixture": ("4", "1", "2"),
+        "shares": ("4", "1", "2"),
+        "noisy": ("4", "2", "4"),
+        "few": ("2", "1", "1"),
+    }
+    assert float(hidden["shares"]["value"]) == pytest.approx(float(hidden["mixture"]["value"]), abs=1e-3)
+    assert float(hidden["noisy"]["value"]) < float(hidden["shares"]["value"])
+    assert float(hidden["noisy"]["seed_deviation"]) > 0
+    assert hidden["noisy"]["paper"] == "nan"
+    assert hidden["shares"]["paper"] == "12.5"
+    efforts = {line["method"]: line for line in table(tmp_path / "out", "efforts")}
+    assert (efforts["shares"]["mixtures"], efforts["shares"]["seconds"]) == ("3", "0.5"), "the first one is not timed"
+    assert efforts["broken"]["failure"] == "RuntimeError: this method is broken"
+    pairs = {(line["method"], line["other"], line["role"]) for line in table(tmp_path / "out", "comparisons")}
+    assert ("shares", "noisy", "noise") in pairs
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "| shares, the paper's figure on its data | | 12.5 |" in text
+    assert "broken failed on toys: RuntimeError: this method is broken" in text
+    assert f"`avdiff benchmark {tmp_path / 'toys.yaml'}`" in text
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert page.count("<audio") == 3 * 3 * 3, "mixture, estimate and clean of three clips of three methods"
+    assert 'src="http' not in page
+    assert "shares, the paper" in capsys.readouterr().out
+
+
+def test_killed_in_the_middle_it_computes_nothing_twice_and_gives_the_same_table(tmp_path: Path) -> None:
+    tables = {}
+    for name, kill_after in (("whole", 0), ("killed", 5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        log = folder / "log"
+        methods = {
+            label: {"method": method(folder, label, noise=noise, log=str(log), kill_after=kill_after)}
+            for label, noise in (("quiet", 0.01), ("loud", 0.1))
+        }
+        file = study(folder, methods)
+        if kill_after:
+            command = [sys.executable, "-m", "avdiff.cli", "benchmark", str(file), "--output", str(folder / "out")]
+            killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert killed.returncode == -signal.SIGKILL, killed.stderr
+            assert len(log.read_text().splitlines()) == 5
+        run(file, folder / "out")
+        done = log.read_text().splitlines()
+        # The clip that was under way when the process died is the only one that is separated again.
+        assert len(done) == 8 + (1 if kill_after else 0)
+        assert len(set(done)) == 4
+        tables[name] = table(folder / "out")
+        scores = {file: file.stat().st_mtime_ns for file in (folder / "out").rglob("scores.json")}
+        assert len(scores) == 8
+        run(file, folder / "out")
+        assert log.read_text().splitlines() == done
+        assert scores == {file: file.stat().st_mtime_ns for file in scores}
+    assert tables["killed"] == tables["whole"]
+
+
+def test_parts_share_the_work_and_a_last_run_makes_the_table(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    file = study(tmp_path, {"a": {"method": method(tmp_path, "a", log=str(log)), "seeds": 3}})
+    for part in ("1/2", "2/2"):
+        run(file, tmp_path / "out", "--part", part)
+    assert not (tmp_path / "out" / "table.csv").exists()
+    done = log.read_text().splitlines()
+    assert len(set(done)) == len(done) == 12
+    run(file, tmp_path / "out")
+    assert log.read_text().splitlines() == done
+    assert {line["seeds"] for line in table(tmp_path / "out") if line["method"] == "a"} == {"3"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"methods": {"x": {"method": "magic"}}}, "there is no method 'magic'"),
+        ({"methods": {"x": {"method": "local_em", "seeds": 0}}}, "x has seeds: 0"),
+        ({"methods": {"x": {"method": "local_em", "set": ["levels=3"]}}}, "'levels=3' names no setting"),
+        ({"methods": {"x": {"metod": "local_em"}}}, "is no benchmark file"),
+        ({"colour": "red"}, "is no benchmark file"),
+        ({"data": {"x": {"class_path": "datamodules.mixtures.Toys"}}}, "does not describe a list of mixtures"),
+        ({"title": "$NOWHERE_SET/x"}, "export NOWHERE_SET=FOLDER"),
+    ],
+)
+def test_files_that_are_none(change: dict, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = study(tmp_path, {"a": {"method": method(tmp_path, "a")}})
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}))
+    with pytest.raises(SystemExit):
+        run(file, tmp_path / "out")
+    assert sentence in capsys.readouterr().err
+
+
+def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They parse; their methods, settings and the paper's figures that they name exist."""
+    monkeypatch.setenv("AVDIFF_DATA", "/data")
+    files = sorted((ROOT / "experiments" / "tables").glob("*.yaml"))
+    assert [file.stem for file in files] == [
+        *(f"embedded{k}" for k in range(2, 8)),
+        *(f"table{k}" for k in range(2, 8)),
+    ]
+    paper = read_paper()
+    for file in files:
+        read = read_study(file)
+        assert cells_of(read)
+        assert set(read.paper) <= set(read.data)
+        for name in read.paper.values():
+            assert any(entry.paper in paper[name] for entry in read.methods.values())
+        if file.stem.startswith("embedded"):
+            assert not read.paper, "the paper's figures are of other data"
+
+
+def test_settings_below_a_star() -> None:
+    config = method_config("local_em", ["recipes.*.sampler.init_args.iterations=7", "recipes.2.levels.noise=-9.5"])
+    recipes = config["model"]["init_args"]["separator"]["init_args"]["recipes"]
+    assert {recipe["sampler"]["init_args"]["iterations"] for recipe in recipes.values()} == {7}
+    assert [recipe["levels"]["noise"] for recipe in recipes.values()] == [-5.0, -9.5, -15.0]
+    for wrong in ("recipes.*.sampler.init_args.iteration=7", "recipes.1", "nothing=1"):
+        with pytest.raises(UserError, match="names no setting"):
+            method_config("local_em", [wrong])
+
+
+def test_every_sweep_of_the_project() -> None:
+    for file in (ROOT / "experiments" / "sweeps").glob("*.yaml"):
+        sweep = read_sweep(file)
+        points = list(sweep.points())
+        assert len(set(points)) == 9
+        arguments = sweep.arguments(points[0])
+        assert "--wandb" not in arguments
+        assert arguments[-3:] == ["--set", *points[0]]
+        method_config(arguments[arguments.index("--method") + 1], points[0])
+
+
+def test_a_sweep_is_its_own_command_over_the_grid(tmp_path: Path) -> None:
+    """By stand-ins of the command, which has tests of its own: the arguments, and the table of what it leaves."""
+    file = tmp_path / "sweep.yaml"
+    command = ["${env}", "avdiff", "benchmark", "--method", "local_em", "--wandb", "p", "--set", "${args_no_hyphens}"]
+    grid = {"level": {"values": [1, 2]}, "x.scale": {"value": 3}}
+    file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": grid}, sort_keys=False))
+    given: list[list[str]] = []
+
+    def stand_in(arguments: list[str]) -> None:
+        given.append(arguments)
+        settings = arguments[arguments.index("--set") + 1 : arguments.index("--output")]
+        out = Path(arguments[-1])
+        out.mkdir(exist_ok=True)
+        (out / f"local_em_{point_name(settings)}_summary.csv").write_text(
+            f"condition,role,metric,improvement,error\nc,speaker,si_sdr,{settings[0][-1]},0.5\n"
+        )
+
+    _sweep(file, tmp_path / "out", stand_in)
+    assert [arguments[:-2] for arguments in given] == [
+        ["benchmark", "--method", "local_em", "--set", f"level={level}", "x.scale=3"] for level in (1, 2)
+    ]
+    assert (tmp_path / "out" / "sweep.md").read_text().splitlines()[2:] == [
+        "| 1 | 3 | +1.00 ± 0.50 |",
+        "| 2 | 3 | +2.00 ± 0.50 |",
+    ]
+
+
+@pytest.mark.slow
+def test_tables_are_logged_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.chdir(tmp_path)
+    file = study(tmp_path, {"a": {"method": method(tmp_path, "a")}})
+    run(file, tmp_path / "out", "--wandb", "toys")
+    [folder] = (tmp_path / "wandb").glob("offline-run-*")
+    assert list(folder.glob("*.wandb"))
