@@ -33,14 +33,12 @@ class Outcome:
 
     Attributes:
         shares: (B, K, frames, bins), the part of each bin that belongs to each source; they sum to 1.
-        iterations: EM iterations of each clip, length B.
-        cost: last cost of each clip, nats a bin, length B.
+        costs: of each clip after each of its iterations, nats a bin, length B.
         evaluations: of a decoder, a source.
     """
 
     shares: Tensor
-    iterations: list[int]
-    cost: list[float]
+    costs: list[list[float]]
     evaluations: int = 0
 
 
@@ -83,12 +81,13 @@ class Stopping:
 
     def __init__(self, clips: int, tolerance: float, like: Tensor) -> None:
         self.running = torch.ones(clips, dtype=torch.bool, device=like.device)
-        self.iterations = torch.zeros(clips, dtype=torch.long, device=like.device)
+        self.costs: list[list[float]] = [[] for _ in range(clips)]
         self.tolerance, self._last = tolerance, like.new_full((clips,), torch.inf)
 
     def step(self, cost: Tensor) -> bool:
         """Take in the costs (B,) of an iteration; whether any clip goes on."""
-        self.iterations += self.running
+        for costs, value, running in zip(self.costs, cost.tolist(), self.running.tolist(), strict=True):
+            costs.extend([value] * running)
         self.running &= (self._last - cost).abs() >= self.tolerance
         self._last = cost
         return bool(self.running.any())

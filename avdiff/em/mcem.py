@@ -157,18 +157,17 @@ class MCEM(Algorithm):
     ) -> Outcome:
         model = MixtureModel.begin(power, talkers, noises * rank, rng)
         z = self.e_step.begin(talkers.start, rng, _FIRST)
-        stopping, cost, iteration = Stopping(len(power), self.tolerance, power), power.new_zeros(len(power)), 0
+        stopping, iteration = Stopping(len(power), self.tolerance, power), 0
         for iteration in range(1, self.iterations + 1):
             state, samples = self.e_step.draw(model, z, rng, _FIRST + iteration)
             # Clips are rows after the samples: a clip that has stopped keeps its state.
             z = stopping.keep(state.transpose(0, 1), z.transpose(0, 1)).transpose(0, 1)
             model = model.kept(model.maximised(samples.variances), stopping)
-            cost = model.cost(samples.variances)
             if watch is not None:
                 watch(iteration, self.iterations, lambda: completed(model.shares(samples.variances, noises)))  # noqa: B023
-            if not stopping.step(cost):
+            if not stopping.step(model.cost(samples.variances)):
                 break
         _, samples = self.e_step.draw(model, z, rng, _FIRST + self.iterations + 1, last=True)
         each, last = self.e_step.evaluations
         shares = completed(model.shares(samples.variances, noises))
-        return Outcome(shares, stopping.iterations.tolist(), cost.tolist(), iteration * each + last)
+        return Outcome(shares, stopping.costs, iteration * each + last)

@@ -91,7 +91,7 @@ class NMF(MixtureEM):
         noise = rng.normal((batch, 1, free, bins), 1, like=power)[:, 0].abs() + 0.1
         h = start * power.mean((1, 2), keepdim=True).clamp_min(_LEAST) / (fixed + free)
         w = torch.cat([known, noise], dim=1)
-        stopping, level = Stopping(batch, self.tolerance, power), power.new_zeros(batch)
+        stopping = Stopping(batch, self.tolerance, power)
 
         def shares() -> Tensor:
             return completed(self._shares(h, w, talkers, sources))
@@ -104,12 +104,11 @@ class NMF(MixtureEM):
                 scaled, found = normalised(new_h[..., fixed:], found)
                 new_h, new_w = torch.cat([new_h[..., :fixed], scaled], -1), torch.cat([known, found], 1)
             h, w = stopping.keep(new_h, h), stopping.keep(new_w, w)
-            level = cost(power, h @ w + FLOOR)
             if watch is not None:
                 watch(iteration + 1, self.iterations, shares)
-            if not stopping.step(level):
+            if not stopping.step(cost(power, h @ w + FLOOR)):
                 break
-        return Outcome(shares(), stopping.iterations.tolist(), level.tolist())
+        return Outcome(shares(), stopping.costs)
 
     def _shares(self, h: Tensor, w: Tensor, talkers: int, sources: int) -> Tensor:
         """Wiener gains (B, K, N, F)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from avdiff.em.base import Outcome, Stopping, Watch, completed
+from avdiff.em.base import Outcome, Stopping, Watch, completed, cost
 from avdiff.em.mcem import _FIRST, Algorithm
 from avdiff.em.mixture import MixtureModel, Talkers
 from avdiff.em.nmf import normalised, update_activations, update_patterns
@@ -75,20 +75,18 @@ class VariationalMCEM(Algorithm):
         z, iteration = talkers.start, 0
         precision = (-talkers.log_variance(z)).exp()  # E[1 / sigma²]
         posterior = self._posterior(model, precision)
-        stopping, cost = Stopping(len(power), self.tolerance, power), power.new_zeros(len(power))
+        stopping = Stopping(len(power), self.tolerance, power)
         for iteration in range(1, self.iterations + 1):
             state, found = self.latent(model, posterior, z, rng, _FIRST + iteration)
             z, precision = stopping.keep(state, z), stopping.keep(found, precision)
             model = model.kept(self.maximised(model, posterior, precision), stopping)
             posterior = self._posterior(model, precision)
             total = (model.gain[..., None] / precision).sum(1) + model.noise()
-            cost = (power / total + total.log()).mean((-2, -1))
             if watch is not None:
                 watch(iteration, self.iterations, lambda: self._shares(model, posterior, noises))  # noqa: B023
-            if not stopping.step(cost):
+            if not stopping.step(cost(power, total)):
                 break
-        evaluations = iteration * self.draws
-        return Outcome(self._shares(model, posterior, noises), stopping.iterations.tolist(), cost.tolist(), evaluations)
+        return Outcome(self._shares(model, posterior, noises), stopping.costs, iteration * self.draws)
 
     @staticmethod
     def _posterior(model: MixtureModel, precision: Tensor) -> SourcePosterior:

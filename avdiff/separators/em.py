@@ -51,8 +51,7 @@ class EMSeparator(Separator):
         found = self.model.estimate(power, observation, rng=rng, watch=watch)
         info = {
             "evaluations": found.evaluations,
-            "iterations": found.iterations,
-            "cost": found.cost,
+            "costs": found.costs,
             "seconds": time.perf_counter() - started,
         }
         return Separation(observation.key, observation.layout, heard(found.shares), info)

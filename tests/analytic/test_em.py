@@ -131,6 +131,8 @@ def test_samples_have_the_moments_of_the_posterior(step: EStep) -> None:
     assert abs(float(z.mean()) - mean) < 0.06
     assert abs(float(z.std()) - deviation) < 0.04
     assert state.shape == (1, *zero.shape)
+    kept = {MetropolisHastings: 200, Langevin: 1}[type(step)]  # all draws after burn-in, and a chain's last
+    assert len(samples.z) == len(samples.variances) == kept
 
 
 def test_the_posterior_of_the_sources_is_that_of_a_sum_of_gaussians() -> None:

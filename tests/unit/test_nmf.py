@@ -55,7 +55,7 @@ def test_clips_that_stop_are_left_alone() -> None:
     kept = stopping.keep(torch.ones(2, 3), torch.zeros(2, 3))
     assert kept.tolist() == [[0.0] * 3, [1.0] * 3]
     assert not stopping.step(torch.tensor([1.0, 4.0]))
-    assert stopping.iterations.tolist() == [2, 3]
+    assert stopping.costs == [[5.0, 5.0], [5.0, 4.0, 4.0]]
 
 
 def test_a_dictionary_learns_the_patterns_of_its_data() -> None:
