@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 import torch
 
 from avdiff.errors import UserError
-from avdiff.evaluation import BEST_ORDER, References, Scored, Scoring, score_folder
+from avdiff.evaluation import BEST_ORDER, GIVEN_UP, References, Scored, Scoring, score_folder
 from avdiff.lit.callbacks import SeparationWriter
 from avdiff.lit.memory import PeakMemory
 from avdiff.lit.separation import SeparationModule
@@ -251,6 +251,9 @@ def _markdown(name: str, results: Results, noises: Mapping[str, str], scored: Sc
         lines += ["", "Off-screen talkers are scored in the order that fits best."]
     if results.missing:
         lines += ["", f"{results.missing} mixtures have no estimate; they are in the table, without a value."]
+    if lost := {row.clip: row.reason for row in results.rows if row.reason.startswith(GIVEN_UP)}:
+        lines += ["", f"Clips that could not be separated, {len(lost)}:", ""]
+        lines += [f"- {clip}: {reason}" for clip, reason in lost.items()]
     speed = ", ".join(f"{metric} {1 / seconds:.2g}" for metric, seconds in scored.seconds.items() if seconds)
     lines += ["", f"Clips scored a second of one core, mixture and estimates: {speed}."]
     if any(row.model.startswith("NISQA") for row in results.rows):

@@ -415,6 +415,7 @@ def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> 
     from avdiff.metrics.summary import summarise
     from avdiff.metrics.table import Row
     from avdiff.recording import separate_file, separate_mixture
+    from avdiff.separators.base import NotSeparated
     from avdiff.types import SAMPLE_RATE
     from avdiff.video.faces import DlibFaces
     from datamodules.recordings import RATE, recorded_mixtures
@@ -431,7 +432,11 @@ def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> 
             }
             references = resample(case.sources, RATE, SAMPLE_RATE)
             for form, (heard, run) in runs.items():
-                report = run(separator, output / f"{case.key}_{form}", seed=seed, detector=detector)
+                try:
+                    report = run(separator, output / f"{case.key}_{form}", seed=seed, detector=detector)
+                except NotSeparated as failure:
+                    Console().print(f"{case.key}: {failure}; not scored")
+                    continue
                 name = f"real{len(case.faces)}_{form}"
                 if len(report.sources) != len(case.layout):
                     found = len(report.sources) - 1

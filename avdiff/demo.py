@@ -15,7 +15,7 @@ from avdiff.report.figures import Panel, png, spectrograms
 from avdiff.report.page import Player, Section, metrics_table, write_page
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Progress
-from avdiff.separators.base import Separator
+from avdiff.separators.base import NotSeparated, Separator
 from avdiff.types import SAMPLE_RATE, Observation, Separation, source_names
 
 FIELDS = ("case", "source", "metric", "mixture", "estimate")
@@ -56,6 +56,8 @@ def run_demo(
 
         noise = ClipNoise(seed, case.observation.key)
         separation = separator.separate(case.observation, rng=noise, callback=callback)
+        if separation.failures[0] is not None:
+            raise NotSeparated(f"{case.name} could not be separated: {separation.failures[0]}")
         mixture, estimates = case.observation.mixture[0], separation.sources[0]
         scores = score(estimates, case.sources, mixture, separation.layout, SAMPLE_RATE)
         results.append((case, separation, scores))

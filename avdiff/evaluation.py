@@ -21,7 +21,7 @@ from torch import Tensor
 
 from avdiff.audio.consistency import make_consistent
 from avdiff.errors import UserError
-from avdiff.lit.store import RECORD
+from avdiff.lit.store import FAILURE, RECORD
 from avdiff.metrics.asr import Heard, Recogniser
 from avdiff.metrics.evaluate import CORE, METRICS, Metric, Score, best_order, score
 from avdiff.metrics.table import Row
@@ -37,6 +37,7 @@ FORMAT = 2  # of these files; scores of an earlier one are computed anew
 SCENE = "scene"  # share of noises whose scene is recognised: in the mixture, in the estimate of the noise
 SCENE_RESIDUAL = "scene_residual"  # the same of the mixture minus the estimates of talkers: a control
 SELECTED = "_selected"  # of the noises whose scene is recognised when they are clean: the paper's rule
+GIVEN_UP = "not separated"  # how the reason begins of clips that a method could not do
 SLACK = 160  # samples by which an estimate's file may be longer or shorter: a frame of a transform
 CLIPS_A_PROCESS = 16  # fewer are not worth the start of another process
 
@@ -181,10 +182,12 @@ def read_estimates(folder: Path, key: str, layout: tuple[Role, ...], samples: in
         UserError: a file has another sample rate than 16000 Hz.
     """
     sources, reasons = torch.full((len(layout), samples), math.nan), dict[str, str]()
+    lost = _read_scores(folder / key / FAILURE).get("info", {}).get("failure")
+    missing = "there is no estimate" if lost is None else f"{GIVEN_UP}: {lost}"
     for k, name in enumerate(source_names(layout)):
         file = folder / key / f"{name}.wav"
         if not file.is_file():
-            reasons[name] = "there is no estimate"
+            reasons[name] = missing
             continue
         found, rate = soundfile.read(file, dtype="float32", always_2d=True)
         if rate != SAMPLE_RATE:
@@ -204,6 +207,7 @@ def _scores_file(kept: Path, key: str) -> Path:
 def _stamp(folder: Path, entry: Listed) -> dict[str, list[int]]:
     """Size and time of the files that the scores of a clip are of."""
     files = {name: folder / entry.key / f"{name}.wav" for name in source_names(entry.layout)}
+    files["failure"] = folder / entry.key / FAILURE
     return {name: [file.stat().st_size, file.stat().st_mtime_ns] for name, file in files.items() if file.is_file()}
 
 
@@ -215,7 +219,7 @@ def _read_scores(file: Path) -> dict[str, Any]:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    return _read_scores(folder / RECORD).get("info", {})
+    return (_read_scores(folder / RECORD) or _read_scores(folder / FAILURE)).get("info", {})
 
 
 def _current(folder: Path, entry: Listed, kept: Path, form: str) -> dict[str, Any]:
@@ -266,7 +270,9 @@ def _score_clip(
             begin = time.process_time()
             scores += _grid_errors(reference, estimates)
             seconds[WORD_ERRORS] = time.process_time() - begin
-    told = [replace(row, reason=reasons.get(row.source, row.reason)) for row in scores]
+    told = [
+        replace(row, estimate=math.nan, reason=reasons[row.source]) if row.source in reasons else row for row in scores
+    ]
     whole = {
         "format": FORMAT,
         "condition": reference.condition,

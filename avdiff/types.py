@@ -106,11 +106,18 @@ class Separation:
         key: clip ids, length B.
         layout: what was estimated, one role a source.
         sources: (B, K, T) raw estimates at the level that they have in the mixture.
+            NaN throughout for a clip that could not be separated.
         info: figures of the run (evaluations of each prior, seconds, final data fit), free of tensors. A list of length
-            B holds one value a clip; everything else is the whole batch's.
+            B holds one value a clip; everything else is the whole batch's. "failure", where it is there, says for every clip
+            why it could not be separated, in a sentence, or None.
     """
 
     key: tuple[str, ...]
     layout: tuple[Role, ...]
     sources: Tensor
     info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> tuple[str | None, ...]:
+        """Why each clip could not be separated; None for those that were."""
+        return tuple(self.info.get("failure") or [None] * len(self.key))

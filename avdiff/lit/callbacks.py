@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Set
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -28,6 +29,9 @@ class Resumable(Protocol):
 class SeparationWriter(pl.Callback):
     """Writes every clip as soon as it is separated, and has the datamodule leave out those that are there already.
 
+    A clip that could not be separated is told of in a warning and leaves the reason in its place; the run goes on. It counts
+    as done: the same settings would fail again.
+
     Args:
         out_dir: folder of the results; its layout is described at `SeparationStore`. None for the trainer's
             default_root_dir.
@@ -44,7 +48,7 @@ class SeparationWriter(pl.Callback):
         if trainer.is_global_zero:
             self.store.folder.mkdir(parents=True, exist_ok=True)
             self.store.tidy()
-            done = self.store.clips() if self.resume else done
+            done = self.store.clips() | self.store.failures() if self.resume else done
         done = trainer.strategy.broadcast(done)
         if done:
             datamodule = getattr(trainer, "datamodule", None)
@@ -67,6 +71,10 @@ class SeparationWriter(pl.Callback):
         for row, (key, sources) in enumerate(zip(outputs.key, outputs.sources, strict=True)):
             info = {name: of_clip(value, row, len(outputs.key)) for name, value in outputs.info.items()}
             info["clips_in_batch"] = len(outputs.key)
+            if (reason := outputs.failures[row]) is not None:
+                warnings.warn(f"clip {key} was given up: {reason}", stacklevel=2)
+                self.store.write_failure(key, outputs.layout, info)
+                continue
             self.store.write(StoredSeparation(key, outputs.layout, sources, batch.sample_rate, info))
 
 

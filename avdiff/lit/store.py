@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from avdiff.types import Role, source_names
 
 RECORD = "separation.json"
+FAILURE = "failure.json"
 PARTIAL = ".partial-"
 
 
@@ -43,9 +45,9 @@ class StoredSeparation:
 class SeparationStore:
     """A folder of separated clips.
 
-    `<folder>/<key>/` holds one 32-bit float WAV a source (speaker1.wav, ..., noise.wav) and separation.json. A clip is
-    written beside its place and moved there in one step, so a killed run leaves no half of one. Keys may have slashes:
-    these become folders.
+    `<folder>/<key>/` holds one 32-bit float WAV a source (speaker1.wav, ..., noise.wav) and separation.json; or failure.json
+    alone, with the reason, for a clip that could not be separated. A clip is written beside its place and moved there in one
+    step, so a killed run leaves no half of one. Keys may have slashes: these become folders.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -64,22 +66,51 @@ class SeparationStore:
 
     def clips(self) -> set[str]:
         """Clips that are there."""
-        records = (path.parent.relative_to(self.folder) for path in self.folder.rglob(RECORD))
+        return self._with(RECORD)
+
+    def failures(self) -> set[str]:
+        """Clips that could not be separated."""
+        return self._with(FAILURE)
+
+    def _with(self, name: str) -> set[str]:
+        records = (path.parent.relative_to(self.folder) for path in self.folder.rglob(name))
         return {path.as_posix() for path in records if not path.parts[0].startswith(PARTIAL)}
 
     def write(self, clip: StoredSeparation) -> None:
         """Write one clip, in place of an earlier one of the same key."""
-        target = self.path(clip.key)
+        with self._place(clip.key) as folder:
+            for name, samples in zip(source_names(clip.layout), clip.sources, strict=True):
+                soundfile.write(
+                    folder / f"{name}.wav", samples.float().cpu().numpy(), clip.sample_rate, subtype="FLOAT"
+                )
+            record = {"key": clip.key, "layout": clip.layout, "sample_rate": clip.sample_rate, "info": clip.info}
+            _write_json(folder / RECORD, record)
+
+    def write_failure(self, key: str, layout: tuple[Role, ...], info: Mapping[str, Any]) -> None:
+        """Write that a clip could not be separated, in place of an earlier one of the same key.
+
+        Args:
+            info: figures of the run; "failure" is the reason, in a sentence.
+        """
+        with self._place(key) as folder:
+            _write_json(folder / FAILURE, {"key": key, "layout": layout, "info": dict(info)})
+
+    @contextmanager
+    def _place(self, key: str) -> Iterator[Path]:
+        """A folder to fill, which then takes the clip's place."""
+        target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.folder))
         partial.chmod(0o755)  # mkdtemp makes it private
-        for name, samples in zip(source_names(clip.layout), clip.sources, strict=True):
-            soundfile.write(partial / f"{name}.wav", samples.float().cpu().numpy(), clip.sample_rate, subtype="FLOAT")
-        record = {"key": clip.key, "layout": clip.layout, "sample_rate": clip.sample_rate, "info": clip.info}
-        (partial / RECORD).write_text(json.dumps(record, indent=1, default=_plain) + "\n", encoding="utf-8")
+        yield partial
         if target.exists():
             shutil.rmtree(target)
         partial.replace(target)
+
+    def read_failure(self, key: str) -> dict[str, Any] | None:
+        """The `info` of a clip that could not be separated; None for one that could, or is not there."""
+        file = self.path(key) / FAILURE
+        return json.loads(file.read_text(encoding="utf-8"))["info"] if file.exists() else None
 
     def read(self, key: str) -> StoredSeparation:
         """Read one clip, bit for bit as it was written."""
@@ -96,6 +127,10 @@ class SeparationStore:
         """Remove what a killed run left half written. Nobody else may be writing here."""
         for partial in self.folder.glob(f"{PARTIAL}*"):
             shutil.rmtree(partial)
+
+
+def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=1, default=_plain) + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from avdiff.errors import UserError
@@ -24,7 +25,7 @@ class Progress:
         step: steps done, 1 to `steps`.
         steps: steps in all.
         sigma: noise level just done, in waveform units.
-        denoised: (B, K, T) current estimate.
+        denoised: (B, K, T) current estimate; zero for clips that have diverged.
     """
 
     step: int
@@ -37,27 +38,101 @@ class Callback(Protocol):
     def __call__(self, progress: Progress) -> None: ...
 
 
-class Divergence(UserError):
-    """A sampler's state left every plausible range.
+@dataclass(frozen=True)
+class Failure:
+    """Where a clip's sampling diverged.
 
     Attributes:
-        clips: rows of the batch that did.
+        step: of the sampler, from 1.
+        sigma: noise level there, in waveform units.
+        cause: the likely one, and what to change.
     """
 
-    def __init__(self, clips: list[int], step: int, sigma: float) -> None:
-        self.clips = clips
-        rows = ", ".join(map(str, clips))
-        super().__init__(
-            f"sampling diverged for clip(s) {rows} of the batch at annealing step {step}, noise level {sigma:.3g}; "
-            "set bounded: true on the joint prior; if it is, lower the sampler's eta or raise the likelihood's beta"
-        )
+    step: int
+    sigma: float
+    cause: str
 
-    @classmethod
-    def check(cls, x: Tensor, limit: float, *, step: int, sigma: float) -> None:
-        """Raise if any clip of x, (B, K, T), is not finite or beyond `limit`."""
-        fine = x.flatten(1).abs().amax(1) <= limit  # False for NaN too
-        if not fine.all():
-            raise cls((~fine).nonzero().flatten().tolist(), step, sigma)
+    def __str__(self) -> str:
+        return f"sampling diverged at step {self.step}, noise level {self.sigma:.3g}: {self.cause}"
+
+
+class Divergence(UserError):
+    """The state of some clips left every plausible range. Raised when the others are done.
+
+    Attributes:
+        failures: row of the batch -> what happened to it.
+        samples: (B, K, T) what the sampler has of the other clips; NaN in the rows that failed.
+    """
+
+    def __init__(self, failures: dict[int, Failure], samples: Tensor) -> None:
+        self.failures, self.samples = failures, samples
+        row, first = next(iter(failures.items()))
+        rows = ", ".join(map(str, sorted(failures)))
+        more = f" (clip {row})" if len(failures) > 1 else ""
+        super().__init__(f"clip(s) {rows} of {len(samples)} were given up; {first}{more}")
+
+    @property
+    def clips(self) -> list[int]:
+        """Rows of the batch that failed."""
+        return sorted(self.failures)
+
+
+@dataclass
+class Watchdog:
+    """Stops clips that diverge, one by one: the rows of a batch have nothing to do with each other.
+
+    Attributes:
+        limit: no sample is louder than this, in waveform units.
+        failures: row of the batch -> where it diverged.
+    """
+
+    limit: float
+    failures: dict[int, Failure] = field(default_factory=dict)
+
+    def check(self, x: Tensor, *, step: int, sigma: float, cause: str) -> Tensor:
+        """x, (B, K, T), with zeros in place of clips that are not finite or beyond the limit, now or before.
+
+        Args:
+            step: of the sampler, from 1.
+            sigma: noise level.
+            cause: what is to blame if a clip that was fine so far no longer is.
+
+        Raises:
+            Divergence: no clip is left.
+        """
+        fine = x.flatten(1).abs().amax(1) <= self.limit  # False for NaN too
+        if fine.all() and not self.failures:
+            return x
+        for row in (~fine).nonzero().flatten().tolist():
+            self.failures.setdefault(row, Failure(step, sigma, cause))
+        if len(self.failures) == len(x):
+            raise Divergence(self.failures, torch.full_like(x, torch.nan))
+        return self._replaced(x, 0.0)
+
+    def done(self, x: Tensor) -> Tensor:
+        """x, (B, K, T), at the end of sampling.
+
+        Raises:
+            Divergence: some clips failed; it has the samples of the others.
+        """
+        if self.failures:
+            raise Divergence(self.failures, self._replaced(x, torch.nan))
+        return x
+
+    def started(self, divergence: Divergence) -> Tensor:
+        """Take over the failures of a sampler that gave the start, and what it has of the other clips.
+
+        Raises:
+            Divergence: no clip is left.
+        """
+        self.failures.update(divergence.failures)
+        if len(self.failures) == len(divergence.samples):
+            raise divergence
+        return self._replaced(divergence.samples, 0.0)
+
+    def _replaced(self, x: Tensor, value: float) -> Tensor:
+        rows = torch.tensor(sorted(self.failures), device=x.device)
+        return x.index_fill(0, rows, value)
 
 
 class PosteriorSampler(ABC):
@@ -87,4 +162,7 @@ class PosteriorSampler(ABC):
 
         Returns:
             (B, K, T) at the priors' level.
+
+        Raises:
+            Divergence: some clips failed; it has the samples of the others.
         """

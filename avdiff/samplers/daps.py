@@ -10,11 +10,17 @@ from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
-from avdiff.samplers.base import TOO_FAR, Callback, Divergence, PosteriorSampler, Progress
+from avdiff.samplers.base import TOO_FAR, Callback, Divergence, PosteriorSampler, Progress, Watchdog
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
 from avdiff.samplers.ode import Euler, ODESolver
 from avdiff.samplers.schedule import PolySchedule
 from avdiff.samplers.width import Proportional, Width
+
+_GUESS = (
+    "the denoisers gave back more than any sound has, as they do where their gain exceeds one and estimates are fed back; "
+    "set bounded: true on the joint prior, or lower its guidance"
+)
+_DRAW = "the draw given the mixture went astray; lower the sampler's eta, or raise the likelihood's beta"
 
 
 @dataclass(frozen=True)
@@ -70,19 +76,35 @@ class DAPS(PosteriorSampler):
     ) -> Tensor:
         noise = NoiseStream(rng, shape, like)
         sigmas = self.schedule.sigmas()
+        watchdog = Watchdog(TOO_FAR * max(sigmas[0], prior.sigma_data))
         x = sigmas[0] * noise.normal()
         if self.start is not None:
-            x = x + self.start.sample(prior, likelihood, shape, like=like, rng=rng)
+            x = x + self._start(self.start, prior, likelihood, shape, like, rng, watchdog)
         deviation = prior.deviation(shape[-1]) if self.conditional.needs_deviation else None
         for i, sigma in enumerate(sigmas):
             at = Inner(sigma, self.width(sigma, prior.sigma_data), i / len(sigmas), deviation)
-            x0_hat = self.ode.solve(prior, x, sigma)
+            x0_hat = watchdog.check(self.ode.solve(prior, x, sigma), step=i + 1, sigma=sigma, cause=_GUESS)
             x0 = self.conditional.draw(x0_hat, likelihood, at, noise)
-            Divergence.check(x0, TOO_FAR * max(sigmas[0], prior.sigma_data), step=i + 1, sigma=sigma)
+            x0 = watchdog.check(x0, step=i + 1, sigma=sigma, cause=_DRAW)
             if i + 1 < len(sigmas):
                 x = x0 + sigmas[i + 1] * noise.normal()
             elif self.denoise_last:
-                x0 = prior.denoise(x0, at.width)
+                x0 = watchdog.check(prior.denoise(x0, at.width), step=i + 1, sigma=sigma, cause=_GUESS)
             if callback is not None:
                 callback(Progress(i + 1, len(sigmas), sigma, x0))
-        return x0
+        return watchdog.done(x0)
+
+    @staticmethod
+    def _start(
+        sampler: PosteriorSampler,
+        prior: BoundPrior,
+        likelihood: BoundLikelihood,
+        shape: tuple[int, int, int],
+        like: Tensor,
+        rng: ClipNoise,
+        watchdog: Watchdog,
+    ) -> Tensor:
+        try:
+            return sampler.sample(prior, likelihood, shape, like=like, rng=rng)
+        except Divergence as divergence:
+            return watchdog.started(divergence)

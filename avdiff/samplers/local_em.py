@@ -11,10 +11,11 @@ from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
-from avdiff.samplers.base import TOO_FAR, Callback, Divergence, PosteriorSampler, Progress
+from avdiff.samplers.base import TOO_FAR, Callback, PosteriorSampler, Progress, Watchdog
 from avdiff.samplers.conditional import gaussian_of
 
 _LEAST = 1e-9  # floor of a variance, in squared waveform units: keeps silence finite
+_ESTIMATE = "the priors' estimates are not finite or far too loud; check that the mixture is, and that the weights fit"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class LocalEM(PosteriorSampler):
         heard = stft(gaussian.mixture)[:, None]
         known = deviation.square()
         variance = known
+        watchdog = Watchdog(TOO_FAR * prior.sigma_data)
         for i in range(self.iterations):
             rest = (variance.sum(1, keepdim=True) - variance).clamp_min(_LEAST) + gaussian.std**2
             x, error = prior.estimate(mixture, rest.sqrt())
@@ -86,9 +88,9 @@ class LocalEM(PosteriorSampler):
                 error = error * (1 - part)
                 x = stft.inverse(spectrum.flatten(0, 1), samples).unflatten(0, shape[:2])
             level = float(rest.mean().sqrt())
-            Divergence.check(x, TOO_FAR * prior.sigma_data, step=i + 1, sigma=level)
+            x = watchdog.check(x, step=i + 1, sigma=level, cause=_ESTIMATE)
             power = local_mean(spectrum.abs().square() / stft.energy + error, self.bins, self.frames)
             variance = known**self.anchor * power ** (1 - self.anchor)
             if callback is not None:
                 callback(Progress(i + 1, self.iterations, level, x))
-        return x
+        return watchdog.done(x)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
-from avdiff.separators.base import Separator
+from avdiff.separators.base import NotSeparated, Separator
 from avdiff.types import NOISE, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Separation
 
 Window = Callable[[int, int], Observation]
@@ -93,6 +93,9 @@ class Chunked(Separator):
             window: gives the observation (batch of one, the whole recording's layout) of samples start to stop.
             samples: length of the recording at 16 kHz.
             rng: keyed to the one recording; every stretch draws noise of its own.
+
+        Raises:
+            NotSeparated: a stretch could not be separated; the pieces before it have been handed out.
         """
         tail: Tensor | None = None
         plan = self.plan(samples)
@@ -100,6 +103,9 @@ class Chunked(Separator):
             key = rng.key if len(plan) == 1 else (f"{rng.key[0]}@{start // SAMPLE_RATE}",)
             observation = replace(window(start, stop), key=key)
             sources, info = self._stretch(observation, ClipNoise(rng.seed, key), callback)
+            if (reasons := info.get("failure")) is not None:
+                span = f"seconds {start / SAMPLE_RATE:.0f} to {stop / SAMPLE_RATE:.0f}"
+                raise NotSeparated(f"{span} could not be separated: {reasons[0]}")
             if tail is not None:
                 fade = torch.linspace(0, 1, tail.shape[-1] + 2)[1:-1]
                 sources[:, : tail.shape[-1]] = fade * sources[:, : tail.shape[-1]] + (1 - fade) * tail
@@ -132,18 +138,28 @@ class Chunked(Separator):
         samples = observation.mixture.shape[-1]
         if len(self.plan(samples)) == 1 and len(self._present(observation)) == len(observation.layout):
             return self.separator.separate(observation, rng=rng, callback=callback)
-        clips, infos = [], []
+        clips: list[Tensor] = []
+        infos: list[list[dict[str, Any]]] = []
+        failures: list[str | None] = []
         for row, key in enumerate(observation.key):
             window = _Windows(observation.select([row]))
-            pieces = list(self.stream(window, samples, rng=ClipNoise(rng.seed, (key,)), callback=callback))
-            clips.append(torch.cat([piece.sources for piece in pieces], dim=-1))
+            pieces: list[Piece] = []
+            try:
+                pieces.extend(self.stream(window, samples, rng=ClipNoise(rng.seed, (key,)), callback=callback))
+                clips.append(torch.cat([piece.sources for piece in pieces], dim=-1))
+                failures.append(None)
+            except NotSeparated as failure:
+                clips.append(torch.full((len(observation.layout), samples), torch.nan))
+                failures.append(str(failure))
             infos.append([piece.info for piece in pieces])
         sources = torch.stack(clips).to(observation.mixture.device)
-        info = {
+        info: dict[str, Any] = {
             "evaluations": max(sum(stretch.get("evaluations", 0) for stretch in clip) for clip in infos),
             "seconds": sum(stretch.get("seconds", 0.0) for clip in infos for stretch in clip),
             "stretches": infos,
         }
+        if any(failures):
+            info["failure"] = failures
         return Separation(observation.key, observation.layout, sources, info)
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from avdiff.errors import UserError
 from avdiff.likelihood.base import Likelihood
 from avdiff.priors.joint import JointPrior
 from avdiff.rng import ClipNoise
-from avdiff.samplers.base import Callback, PosteriorSampler
+from avdiff.samplers.base import Callback, Divergence, PosteriorSampler
 from avdiff.samplers.conditional import CLOSED_FORM_ADVICE
 from avdiff.separators.base import Separator
 from avdiff.types import NOISE, Observation, Role, Separation
@@ -44,7 +45,9 @@ class Recipe:
 
 
 class PosteriorSeparator(Separator):
-    """x ~ p(s_1, ..., s_K, n | y): SSNAPS, its off-screen form and DAPS, by what the recipes hold.
+    """x ~ p(s_1, ..., s_K, n | y): SSNAPS, its off-screen form, DAPS, DPS and others, by what the recipes hold.
+
+    A clip that diverges is given up alone: it comes back as NaN, with the reason in the result's `failures`.
 
     Args:
         prior: the product of priors.
@@ -89,14 +92,25 @@ class PosteriorSeparator(Separator):
 
         likelihood = recipe.likelihood.bind(replace(observation, mixture=scaled))
         shape = (mixture.shape[0], len(observation.layout), mixture.shape[1])
-        x = recipe.sampler.sample(prior, likelihood, shape, like=mixture, rng=rng, callback=callback)
+        failures: list[str | None] = [None] * shape[0]
+        try:
+            x = recipe.sampler.sample(prior, likelihood, shape, like=mixture, rng=rng, callback=callback)
+        except Divergence as divergence:  # of some clips: the others are as they would be without them
+            x = divergence.samples
+            for row, failure in divergence.failures.items():
+                failures[row] = str(failure)
+        for row in (~mixture.isfinite().all(-1)).nonzero().flatten().tolist():
+            failures[row] = "the mixture holds values that are not finite; mend the recording"
 
-        sources = x * unit[:, None]
+        lost = torch.tensor([failure is not None for failure in failures], device=x.device)
+        sources = torch.where(lost[:, None, None], torch.nan, x * unit[:, None])
         residual = (mixture - sources.sum(1)).square().sum(-1)
         fit = 10 * torch.log10(mixture.square().sum(-1) / residual)
-        info = {
+        info: dict[str, Any] = {
             "evaluations": prior.evaluations,
             "data_fit_db": [value if math.isfinite(value) else None for value in fit.tolist()],
             "seconds": time.perf_counter() - started,
         }
+        if any(failures):
+            info["failure"] = failures
         return Separation(observation.key, observation.layout, sources, info)

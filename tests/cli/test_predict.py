@@ -69,3 +69,31 @@ def test_two_processes_finish_what_a_killed_run_left(whole: dict[str, torch.Tens
     for key, sources in whole.items():
         torch.testing.assert_close(second[key], sources, rtol=0, atol=1e-6)
     assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_clip_that_diverges_is_given_up_alone(whole: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    """A prior that makes one clip explode: its reason is on disk, the others are as they were, and the run ends well."""
+    prior = "--model.separator.init_args.prior.init_args.priors.noise"
+    fragile = [
+        prior,
+        "tests.cli.fragile.FragilePrior",
+        f"{prior}.init_args.std",
+        "0.1",
+        f"{prior}.init_args.samples",
+        "64",
+    ]
+    with pytest.warns(UserWarning, match="toy/000 was given up: sampling diverged at step 1, noise level 2"):
+        main(arguments(tmp_path, "--data.batch_size", "4", *fragile))
+    store = SeparationStore(tmp_path)
+    assert store.failures() == {"toy/000"}
+    found = contents(tmp_path)
+    assert found.keys() == whole.keys() - {"toy/000"}
+    for key, sources in found.items():
+        torch.testing.assert_close(sources, whole[key], rtol=0, atol=1e-6)
+    info = store.read_failure("toy/000")
+    assert info is not None
+    assert "bounded: true" in info["failure"]
+    written = store.path("toy/000") / "failure.json"
+    first = written.stat().st_mtime_ns
+    main(arguments(tmp_path, "--data.batch_size", "4", *fragile))
+    assert written.stat().st_mtime_ns == first, "it is not tried again"

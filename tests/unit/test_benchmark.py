@@ -124,6 +124,38 @@ def test_means_leave_out_and_count_what_has_no_value() -> None:
     assert math.isnan(noise.improvement)
 
 
+class OneLost(Halves):
+    """Cannot do the last clip."""
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        result = super().separate(observation, rng=rng)
+        lost = [key == "toy/002" for key in observation.key]
+        result.sources[torch.tensor(lost)] = torch.nan
+        result.info["failure"] = ["it went astray" if this else None for this in lost]
+        return result
+
+
+def test_a_clip_that_was_given_up_is_a_row_without_a_value_and_with_the_reason(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="toy/002 was given up: it went astray"):
+        results = run(tmp_path, OneLost())
+    lost = [row for row in results.rows if row.clip == "toy/002"]
+    assert [row.source for row in lost] == ["offscreen", "noise"]
+    for row in lost:
+        assert math.isfinite(row.mixture)
+        assert math.isnan(row.estimate)
+        assert row.reason == "not separated: it went astray"
+    assert all(math.isfinite(row.estimate) for row in results.rows if row.clip != "toy/002")
+    assert {(mean.role, mean.sources, mean.undefined) for mean in results.means} == {
+        ("offscreen", 1, 1),
+        ("noise", 2, 1),
+    }
+    assert "- toy/002: not separated: it went astray" in results.summary.read_text()
+    assert results.costs[0].clips == 3
+    again = OneLost()
+    run(tmp_path, again)
+    assert again.separated == [], "it would fail again"
+
+
 class Pairs(MixtureList):
     """Two visible talkers who say white noise, with lips that tell their number."""
 

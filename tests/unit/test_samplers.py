@@ -59,15 +59,64 @@ def test_progress_is_told() -> None:
     assert told[-1].denoised is result
 
 
-def test_divergence_names_step_noise_level_and_clip() -> None:
+def test_divergence_names_step_noise_level_clip_and_cause() -> None:
     y = torch.zeros(2, 30)
-    with pytest.raises(Divergence, match=r"step 1, noise level 1\b") as caught:
+    with pytest.raises(Divergence, match=r"step 1, noise level 1: .* lower the sampler's eta") as caught:
         run(Langevin(100, 0.1), y)
     assert caught.value.clips == [0, 1]
+    assert caught.value.samples.isnan().all()
     y[1] = torch.nan
-    with pytest.raises(Divergence, match=r"clip\(s\) 1 ") as caught:
+    with pytest.raises(Divergence, match=r"clip\(s\) 1 of 2 were given up") as caught:
         run(ExactConditional(), y)
     assert caught.value.clips == [1]
+
+
+def test_the_other_clips_of_a_batch_end_as_if_it_had_not_been_there() -> None:
+    y = torch.zeros(2, 30)
+    fine = run(ExactConditional(), y)
+    y[1] = torch.nan
+    told: list[Progress] = []
+    with pytest.raises(Divergence) as caught:
+        run(ExactConditional(), y, callback=told.append)
+    torch.testing.assert_close(caught.value.samples[0], fine[0])
+    assert caught.value.samples[1].isnan().all()
+    assert len(told) == 4, "annealing went on to its end"
+
+
+class Amplifier(GaussianProduct):
+    """A denoiser that makes the second clip louder with every evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__(white(0.05, 0.05), 0.05)
+
+    def denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        clean = super().denoise(x, sigma)
+        clean[1] = 9 * x[1]
+        return clean
+
+
+def test_an_exploding_denoiser_is_blamed() -> None:
+    y = 0.1 * torch.randn(2, 30)
+    sampler = DAPS(PolySchedule(9, 1.0), ExactConditional(), Euler(1))
+    with pytest.raises(Divergence, match="bounded: true") as caught:
+        sampler.sample(Amplifier(), bind(GaussianLikelihood(0.05), y), (2, 2, 30), like=y, rng=ClipNoise(0, KEYS))
+    [(row, failure)] = caught.value.failures.items()
+    assert row == 1
+    assert failure.step == 2
+    assert failure.sigma == pytest.approx(sampler.schedule.sigmas()[1])
+    assert caught.value.samples[0].isfinite().all()
+
+
+def test_failures_of_a_warm_start_are_taken_over() -> None:
+    y = torch.zeros(2, 30)
+    y[1] = torch.nan
+    start = DAPS(PolySchedule(3, 1.0), ExactConditional(), Euler(1))
+    sampler = DAPS(PolySchedule(2, 0.5), AsGuessed(), Euler(1), start=start)
+    prior = GaussianProduct(white(0.05, 0.05), 0.05)
+    with pytest.raises(Divergence) as caught:
+        sampler.sample(prior, bind(GaussianLikelihood(0.05), y), (2, 2, 30), like=y, rng=ClipNoise(0, KEYS))
+    assert caught.value.clips == [1]
+    assert caught.value.samples[0].isfinite().all()
 
 
 def test_last_state_is_denoised() -> None:
