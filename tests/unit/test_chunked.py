@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
-from avdiff.separators.base import Separator
+from avdiff.separators.base import NotSeparated, Separator
 from avdiff.separators.chunked import Chunked
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, Observation, Separation
 
@@ -140,3 +141,36 @@ def test_pieces_come_as_they_are_finished() -> None:
 def test_an_overlap_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="overlap must be at most half"):
         Chunked(Shares(), seconds=3, overlap=2)
+
+
+class Stumbles(Shares):
+    """Cannot do the second stretch of the first clip."""
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        result = super().separate(observation, rng=rng)
+        if rng.key != ("clip0@3",):
+            return result
+        info = {**result.info, "failure": ["it went astray"]}
+        return Separation(result.key, result.layout, torch.full_like(result.sources, torch.nan), info)
+
+
+def test_a_stretch_that_fails_takes_its_own_clip_alone() -> None:
+    chunked = Chunked(Stumbles(), seconds=4, overlap=1)
+    assert chunked.plan(7 * SAMPLE_RATE)[1] == (3 * SAMPLE_RATE, 7 * SAMPLE_RATE)
+    seen = observe(7, batch=2)
+    result = chunked.separate(seen, rng=ClipNoise(0, seen.key))
+    assert result.failures == ("seconds 3 to 7 could not be separated: it went astray", None)
+    assert result.sources[0].isnan().all()
+    assert result.sources[1].isfinite().all()
+
+
+def test_a_recording_is_told_which_stretch_failed() -> None:
+    chunked, seen = Chunked(Stumbles(), seconds=4, overlap=1), observe(7)
+
+    def window(start: int, stop: int) -> Observation:
+        return replace(seen, mixture=seen.mixture[:, start:stop])
+
+    pieces = chunked.stream(window, 7 * SAMPLE_RATE, rng=ClipNoise(0, seen.key))
+    assert next(pieces).sources.isfinite().all()
+    with pytest.raises(NotSeparated, match="seconds 3 to 7"):
+        next(pieces)
