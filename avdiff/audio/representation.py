@@ -116,3 +116,15 @@ class Compressed:
         """
         radial = self.spectrum.real * direction.real + self.spectrum.imag * direction.imag
         return self._gain * (direction - (1 - self.exponent) * radial / self._power * self.spectrum)
+
+    @property
+    def slopes(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues of S'(U) along U and across it, real."""
+        magnitude = self.spectrum.real.square() + self.spectrum.imag.square()
+        return self._gain * (1 - (1 - self.exponent) * magnitude / self._power), self._gain
+
+    def along(self, direction: Tensor) -> Tensor:
+        """The part of R that points along U, bin by bin; where U is 0, none."""
+        radial = self.spectrum.real * direction.real + self.spectrum.imag * direction.imag
+        magnitude = self.spectrum.real.square() + self.spectrum.imag.square()
+        return radial / magnitude.clamp_min(1e-30) * self.spectrum

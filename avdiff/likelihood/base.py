@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,22 @@ class GaussianSum:
     std: float
 
 
+class Curvature(Protocol):
+    """H, the Gauss-Newton precision of log p(y | x) in the sum of the sources: symmetric, known through its functions."""
+
+    def filter(self, signal: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
+        """gain(H) signal.
+
+        Args:
+            signal: (B, 1, T).
+            gain: function of H's eigenvalues, elementwise.
+
+        Returns:
+            (B, 1, T).
+        """
+        ...
+
+
 class BoundLikelihood(Protocol):
     """log p(y | x) of one observation."""
 
@@ -38,6 +55,10 @@ class BoundLikelihood(Protocol):
 
     def grad(self, x: Tensor, sigma: float) -> Tensor:
         """Gradient of `log_prob` plus `tilt` in x at sigma: (B, K, T), or (B, 1, T) where all sources share it."""
+        ...
+
+    def curvature(self, x: Tensor) -> Curvature:
+        """Of log p(y | x) around x, (B, K, T)."""
         ...
 
     def tilt(self, x: Tensor, sigma: float) -> Tensor | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from avdiff.audio.representation import Compressed, FrameSTFT
-from avdiff.likelihood.base import BoundLikelihood, GaussianSum, Likelihood
+from avdiff.likelihood.base import BoundLikelihood, Curvature, GaussianSum, Likelihood
 from avdiff.likelihood.separation_loss import BoundSeparationLoss, SeparationLoss
 from avdiff.types import Observation
 
@@ -59,16 +60,18 @@ class SpectralLikelihood(Likelihood):
         epsilon = (self.epsilon * rms).clamp_min(_SMALLEST)
         separation = self.separation.bind(observation.layout) if self.separation else None
         # For p = 1 and A^T A = G I the likelihood is Gaussian in the time domain too; G is the mean eigenvalue.
-        std = self.beta / stft.gain(mixture.shape[-1]) ** 0.5
+        gain = stft.gain(mixture.shape[-1])
+        std = self.beta / gain**0.5
         gaussian = GaussianSum(mixture[:, 0], std) if self.closed_form else None
         target = Compressed(spectrum, self.exponent, epsilon).value
-        return _BoundSpectral(self, stft, target, epsilon, gaussian, separation)
+        return _BoundSpectral(self, stft, gain, target, epsilon, gaussian, separation)
 
 
 @dataclass(frozen=True)
 class _BoundSpectral:
     settings: SpectralLikelihood
     stft: FrameSTFT
+    gain: float  # G
     target: Tensor  # (B, 1, F, M) complex, S(y)
     epsilon: Tensor  # (B, 1, 1, 1)
     gaussian: GaussianSum | None
@@ -85,6 +88,9 @@ class _BoundSpectral:
         tilt = self.tilt(x, sigma)
         return shared if tilt is None else shared + tilt
 
+    def curvature(self, x: Tensor) -> Curvature:
+        return _SpectralCurvature(self.stft, self._compressed(x), self.settings.beta, self.gain)
+
     def tilt(self, x: Tensor, sigma: float) -> Tensor | None:
         if self.separation is None or not self.separation.active(sigma):
             return None
@@ -92,6 +98,23 @@ class _BoundSpectral:
 
     def _compressed(self, x: Tensor) -> Compressed:
         return Compressed(self.stft(x.sum(1, keepdim=True)), self.settings.exponent, self.epsilon)
+
+
+@dataclass(frozen=True)
+class _SpectralCurvature:
+    """H = A^T S'^2 A / beta^2. With A^T A = G I it has the eigenvalues G S'^2 / beta^2, in a bin one along U and one across."""
+
+    stft: FrameSTFT
+    compressed: Compressed  # at A u, (B, 1, F, M)
+    beta: float
+    gain: float  # G
+
+    def filter(self, signal: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
+        radial, tangential = (gain(s.square() * (self.gain / self.beta**2)) for s in self.compressed.slopes)
+        spectrum = self.stft(signal)
+        along = self.compressed.along(spectrum)
+        out = tangential * spectrum + (radial - tangential) * along
+        return self.stft.inverse(out, signal.shape[-1])  # not A^T / G: what is not filtered must come back as it was
 
 
 @dataclass(frozen=True)
@@ -126,8 +149,21 @@ class _BoundGaussian:
     def grad(self, x: Tensor, sigma: float) -> Tensor:
         return self._residual(x) / self.gaussian.std**2
 
+    def curvature(self, x: Tensor) -> Curvature:
+        return _WhiteCurvature(self.gaussian.std**-2)
+
     def tilt(self, x: Tensor, sigma: float) -> Tensor | None:
         return None
 
     def _residual(self, x: Tensor) -> Tensor:
         return self.gaussian.mixture[:, None] - x.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class _WhiteCurvature:
+    """H = precision I."""
+
+    precision: float
+
+    def filter(self, signal: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
+        return gain(signal.new_tensor(self.precision)) * signal

@@ -9,7 +9,7 @@ from torch import Tensor
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
 
-_BLOCK = 10  # steps whose noise is drawn at once; part of the result, as each block has one seed
+BLOCK = 10  # steps whose noise is drawn at once; part of the result, as each block has one seed
 
 
 def decayed(eta: float, decay: float, progress: float) -> float:
@@ -33,9 +33,16 @@ class Langevin(ConditionalSampler):
 
     def draw(self, x0_hat: Tensor, likelihood: BoundLikelihood, at: Inner, noise: NoiseStream) -> Tensor:
         eta = decayed(self.eta, self.decay, at.progress)
-        x = x0_hat.clone()
-        for start in range(0, self.steps, _BLOCK):
-            for n in noise.block(min(_BLOCK, self.steps - start)).unbind(2):
-                grad = likelihood.grad(x, at.sigma)
-                x.lerp_(x0_hat, eta / at.width**2).add_(grad, alpha=eta).add_(n, alpha=(2 * eta) ** 0.5)
-        return x
+        return langevin_steps(x0_hat, x0_hat, likelihood, at, noise, eta, self.steps)
+
+
+def langevin_steps(
+    x: Tensor, x0_hat: Tensor, likelihood: BoundLikelihood, at: Inner, noise: NoiseStream, eta: float, steps: int
+) -> Tensor:
+    """x after `steps` steps of size eta around x0_hat, both (B, K, T)."""
+    x = x.clone()
+    for start in range(0, steps, BLOCK):
+        for n in noise.block(min(BLOCK, steps - start)).unbind(2):
+            grad = likelihood.grad(x, at.sigma)
+            x.lerp_(x0_hat, eta / at.width**2).add_(grad, alpha=eta).add_(n, alpha=(2 * eta) ** 0.5)
+    return x

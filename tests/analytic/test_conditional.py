@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from avdiff.errors import UserError
-from avdiff.likelihood.base import GaussianSum
+from avdiff.likelihood.base import Curvature, GaussianSum
 from avdiff.likelihood.mixing import GaussianLikelihood, SpectralLikelihood
 from avdiff.rng import ClipNoise
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
+from avdiff.samplers.gauss_newton import GaussNewton
 from avdiff.samplers.gaussian import ExactConditional, TruncatedChain
+from avdiff.samplers.hmc import DampedHMC, SplitHMC
 from avdiff.samplers.langevin import Langevin
 from tests.gaussian import bind
 
@@ -42,6 +44,9 @@ class Tilted:
         out[:, 0] = self.force
         return out
 
+    def curvature(self, x: Tensor) -> Curvature:
+        return bind(GaussianLikelihood(self.gaussian.std), self.gaussian.mixture).curvature(x)
+
 
 def draw(sampler: ConditionalSampler, progress: float = 0.0, force: float = 0.0) -> tuple[Tensor, Tensor]:
     """Mean (K,) and covariance (K, K) of what a sampler draws, in the basis `MODES`."""
@@ -61,11 +66,11 @@ def exact(force: float = 0.0) -> tuple[Tensor, Tensor]:
     return MODES @ covariance @ push, MODES @ covariance @ MODES.T
 
 
-def check(found: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> None:
+def check(found: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor], spread: float = 0.07) -> None:
     """Every mode on its own scale: the common one is much narrower than the differences."""
     std = wanted[1].diagonal().sqrt()
     assert ((found[0] - wanted[0]) / std).abs().max() < 6 / DRAWS**0.5
-    assert ((found[1] - wanted[1]) / (std * std[:, None])).abs().max() < 0.07
+    assert ((found[1] - wanted[1]) / (std * std[:, None])).abs().max() < spread
 
 
 @pytest.mark.parametrize("force", [0.0, 8.0])
@@ -88,6 +93,66 @@ def test_truncated_chain_is_langevin(steps: int, force: float, progress: float) 
 def test_long_chain_is_exact() -> None:
     check(draw(TruncatedChain(20_000, 1e-6, decay=1.0)), exact())
     check(draw(Langevin(200, 4e-5, decay=1.0)), exact())
+
+
+STIFFEST = 1 / R**2 + 3 / BETA**2  # precision of the sum of sources
+
+
+def test_split_hmc_is_exact_for_steps_that_are_not_small() -> None:
+    """Langevin's chain diverges at this step."""
+    check(draw(SplitHMC(60, 2 / STIFFEST, momentum=0.5, decay=1.0), force=8.0), exact(force=8.0))
+
+
+def test_damped_hmc_is_biased_as_stated() -> None:
+    mean, covariance = exact()
+    momentum, eta = 0.5, 1.2 / STIFFEST
+    precisions = covariance.diagonal().reciprocal()
+    wide = covariance.diagonal() / (1 - eta * precisions / (2 * (1 + momentum)))
+    assert wide[0] / covariance[0, 0] == pytest.approx(1 / 0.6)
+    check(draw(DampedHMC(80, eta, momentum, decay=1.0)), (mean, wide.diag()))
+
+
+@pytest.mark.parametrize("steps", [1, 12])
+def test_hmc_without_momentum_is_langevin(steps: int) -> None:
+    check(draw(DampedHMC(steps, 5e-4, momentum=0.0), 0.5, 8.0), draw(Langevin(steps, 5e-4), 0.5, 8.0))
+
+
+class Counted:
+    """A likelihood that counts its gradients."""
+
+    def __init__(self) -> None:
+        self.bound, self.gradients = bind(GaussianLikelihood(BETA), torch.full((1, 50), Y, dtype=torch.float64)), 0
+
+    def grad(self, x: Tensor, sigma: float) -> Tensor:
+        self.gradients += 1
+        return self.bound.grad(x, sigma)
+
+
+@pytest.mark.parametrize("sampler", [Langevin(23, 1e-4), DampedHMC(23, 1e-4), SplitHMC(23, 1e-4)])
+def test_a_step_costs_one_gradient(sampler: ConditionalSampler) -> None:
+    likelihood = Counted()
+    noise = NoiseStream(ClipNoise(3, ("clip",)), (1, 3, 50), torch.zeros(1, dtype=torch.float64))
+    sampler.draw(torch.zeros(1, 3, 50, dtype=torch.float64), likelihood, Inner(R, R, 0.0), noise)
+    assert likelihood.gradients == 23
+
+
+def test_hmc_gets_further_than_langevin_with_as_many_gradients() -> None:
+    """Differences between sources spread slowly beside a stiff sum: momentum carries them."""
+    wanted = exact()[1][2, 2]
+    chains = (Langevin(12, 0.2 / STIFFEST, decay=1.0), SplitHMC(12, 0.2 / STIFFEST, momentum=0.9, decay=1.0))
+    langevin, hmc = (draw(chain)[1][2, 2] / wanted for chain in chains)
+    assert langevin < 0.5
+    assert hmc > 1.5 * langevin
+
+
+@pytest.mark.parametrize("force", [0.0, 8.0])
+@pytest.mark.parametrize("jumps", [1, 3])
+def test_gauss_newton_is_the_chain_of_small_steps(jumps: int, force: float) -> None:
+    steps, eta = 4, 1e-4
+    fine = draw(TruncatedChain(1000 * steps, eta / 1000), force=force)
+    check(draw(GaussNewton(steps, eta, jumps=jumps), force=force), fine)
+    long = draw(TruncatedChain(2000 * steps, eta / 1000), force=force)
+    check(draw(GaussNewton(steps, eta, jumps=jumps, polish=steps), force=force), long, spread=0.3)
 
 
 def test_step_cap_keeps_the_time_of_the_chain() -> None:
