@@ -8,8 +8,11 @@ from torch import Tensor
 
 from avdiff.likelihood.mixing import GaussianLikelihood
 from avdiff.rng import ClipNoise
+from avdiff.samplers.conditional import ConditionalSampler
 from avdiff.samplers.daps import DAPS
+from avdiff.samplers.gauss_newton import GaussNewton
 from avdiff.samplers.gaussian import ExactConditional
+from avdiff.samplers.hmc import SplitHMC
 from avdiff.samplers.ode import Euler
 from avdiff.samplers.schedule import PolySchedule
 from avdiff.samplers.width import PosteriorWidth, Proportional
@@ -32,12 +35,21 @@ def moments(samples: Tensor) -> tuple[Tensor, Tensor]:
     return samples.mean(0), torch.cov(samples.flatten(1).T)
 
 
-def test_exact_for_white_priors() -> None:
+@pytest.mark.parametrize(
+    ("conditional", "draws"),
+    [
+        (ExactConditional(), DRAWS),
+        (GaussNewton(steps=100, eta=1.0, jumps=1), DRAWS),
+        (SplitHMC(steps=40, eta=1.5e-4, momentum=0.6, decay=1.0), DRAWS // 4),
+    ],
+    ids=["exact", "Gauss-Newton", "split HMC"],
+)
+def test_exact_for_white_priors(conditional: ConditionalSampler, draws: int) -> None:
     prior, y = GaussianProduct(white(S, S, S), S), torch.tensor([0.08], dtype=torch.float64)
-    sampler = DAPS(PolySchedule(30, 2.0), ExactConditional(), TWEEDIE, PosteriorWidth(), denoise_last=False)
-    mean, covariance = moments(draw(sampler, prior, y))
+    sampler = DAPS(PolySchedule(30, 2.0), conditional, TWEEDIE, PosteriorWidth(), denoise_last=False)
+    mean, covariance = moments(draw(sampler, prior, y, draws))
     true_mean, true_covariance = prior.posterior(y, BETA)
-    error = S / DRAWS**0.5  # one standard error of a mean
+    error = S / draws**0.5  # one standard error of a mean
     torch.testing.assert_close(mean, true_mean, atol=4 * error, rtol=0)
     torch.testing.assert_close(covariance, true_covariance.view(3, 3), atol=6 * S * error, rtol=0)
 

@@ -24,11 +24,15 @@ from avdiff.rng import ClipNoise
 from avdiff.samplers.base import PosteriorSampler
 from avdiff.samplers.conditional import ConditionalSampler
 from avdiff.samplers.daps import DAPS
+from avdiff.samplers.dps import DPS, Jointly
+from avdiff.samplers.gauss_newton import GaussNewton
 from avdiff.samplers.gaussian import ExactConditional, TruncatedChain
+from avdiff.samplers.hmc import DampedHMC, SplitHMC
 from avdiff.samplers.langevin import Langevin
 from avdiff.samplers.local import LocalGaussian
 from avdiff.samplers.local_em import LocalEM
 from avdiff.samplers.ode import Euler, Heun
+from avdiff.samplers.paradiffuse import OUVE, ParaDiffUSE
 from avdiff.samplers.schedule import PolySchedule
 from avdiff.samplers.width import PosteriorWidth
 from avdiff.separators.base import Separator
@@ -84,6 +88,12 @@ METHODS: dict[str, Callable[[], Separator]] = {
     "ssnaps_closed": lambda: _posterior(_daps(TruncatedChain(steps=50, eta=5e-4, step_cap=1.0)), 1.0),
     "ssnaps_exact": lambda: _posterior(_daps(ExactConditional(), ode=Euler(1), width=PosteriorWidth()), 1.0),
     "ssnaps_fast": lambda: _posterior(_daps(LocalGaussian(known=True), ode=Euler(1), start=LocalEM(1)), 1.0),
+    "ssnaps_hmc": lambda: _posterior(_daps(DampedHMC(steps=3, eta=5e-4)), 2 / 3),
+    "ssnaps_split_hmc": lambda: _posterior(_daps(SplitHMC(steps=3, eta=5e-4)), 2 / 3),
+    "ssnaps_newton": lambda: _posterior(_daps(GaussNewton(steps=50, eta=5e-4, polish=1)), 2 / 3),
+    "davss_nm": lambda: _posterior(DPS(PolySchedule(3, 0.5, 0.01, rho=10), churn=1.0), 2 / 3),
+    "davss_nm_heun": lambda: _posterior(DPS(PolySchedule(3, 0.5, 0.01, rho=10), Jointly(), heun=True), 2 / 3),
+    "paradiffuse": lambda: _posterior(ParaDiffUSE(OUVE(steps=3), draws=2), 1.0),
     "local_em": lambda: _posterior(LocalEM(2), 1.0),
     "nmf": _nmf,
     "vae_mcem": lambda: _vae(MCEM(MetropolisHastings(4, 2, last_draws=6, last_burn_in=3), 4)),
