@@ -29,6 +29,10 @@ class GaussNewton(ConditionalSampler):
     itself; one jump for a plain STFT is `TruncatedChain` with a small step. Bins are taken as independent, which they are as
     far as h varies slowly from one to the next. A guidance loss enters through its gradient. Ours.
 
+    Against 100 steps of the chain on noise at SSNAPS's levels, compressed (`tests/analytic/test_gauss_newton.py`): the way of the
+    mean is met within 4 %, the variance of the differences within 2 %, that of the sum is 9 % too large with one jump and within
+    4 % with two to eight.
+
     Attributes:
         steps: N_L of the chain.
         eta: eta_0 of the chain, in squared waveform units.

@@ -64,10 +64,11 @@ def test_two_jumps_have_the_law_of_the_chain(exponent: float) -> None:
         assert abs(error) < 0.05
 
 
-def test_more_jumps_are_nearer_to_a_chain_that_is_not_gaussian() -> None:
-    one, many = (abs(differ(GaussNewton(STEPS, ETA, decay=1.0, jumps=jumps), 2 / 3)[1]) for jumps in (1, 8))
-    assert many < one
-    assert many < 0.03
+def test_one_jump_is_too_wide_for_a_chain_that_is_not_gaussian() -> None:
+    """As the docstring states: the variance of the sum by 9 %, with eight jumps no more than by 4 % off."""
+    one, many = (differ(GaussNewton(STEPS, ETA, decay=1.0, jumps=jumps), 2 / 3)[1] for jumps in (1, 8))
+    assert 0.06 < one < 0.13
+    assert abs(many) < 0.05
 
 
 def test_it_is_stable_where_the_chain_is_not() -> None:
