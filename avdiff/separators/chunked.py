@@ -104,7 +104,7 @@ class Chunked(Separator):
             observation = replace(window(start, stop), key=key)
             sources, info = self._stretch(observation, ClipNoise(rng.seed, key), callback)
             if (reasons := info.get("failure")) is not None:
-                span = f"seconds {start / SAMPLE_RATE:.0f} to {stop / SAMPLE_RATE:.0f}"
+                span = f"seconds {start / SAMPLE_RATE:.1f} to {stop / SAMPLE_RATE:.1f}"
                 raise NotSeparated(f"{span} could not be separated: {reasons[0]}")
             if tail is not None:
                 fade = torch.linspace(0, 1, tail.shape[-1] + 2)[1:-1]

@@ -70,7 +70,7 @@ def test_variants_of_ssnaps_differ_in_the_conditional_alone(name: str, tmp_path:
         assert (recipe.likelihood, recipe.levels) == (paper[talkers].likelihood, paper[talkers].levels)
 
 
-STEPS = {"ssnaps_hmc": 20, "ssnaps_newton": 20, "davss_nm": 60}  # as many as a quick test can have; the others have all
+STEPS = {"ssnaps_hmc": 10, "ssnaps_newton": 10, "davss_nm": 60}  # as many as a quick test can have; the others have all
 
 
 @pytest.mark.parametrize("hidden", [False, True])

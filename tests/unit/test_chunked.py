@@ -159,7 +159,7 @@ def test_a_stretch_that_fails_takes_its_own_clip_alone() -> None:
     assert chunked.plan(7 * SAMPLE_RATE)[1] == (3 * SAMPLE_RATE, 7 * SAMPLE_RATE)
     seen = observe(7, batch=2)
     result = chunked.separate(seen, rng=ClipNoise(0, seen.key))
-    assert result.failures == ("seconds 3 to 7 could not be separated: it went astray", None)
+    assert result.failures == ("seconds 3.0 to 7.0 could not be separated: it went astray", None)
     assert result.sources[0].isnan().all()
     assert result.sources[1].isfinite().all()
 
@@ -172,5 +172,5 @@ def test_a_recording_is_told_which_stretch_failed() -> None:
 
     pieces = chunked.stream(window, 7 * SAMPLE_RATE, rng=ClipNoise(0, seen.key))
     assert next(pieces).sources.isfinite().all()
-    with pytest.raises(NotSeparated, match="seconds 3 to 7"):
+    with pytest.raises(NotSeparated, match=r"seconds 3\.0 to 7\.0"):
         next(pieces)
