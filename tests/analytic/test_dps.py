@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 
 from avdiff.errors import UserError
 from avdiff.likelihood.mixing import GaussianLikelihood, SpectralLikelihood
@@ -149,8 +150,11 @@ def predict(folder: Path, inference_mode: bool) -> Separation:
         enable_progress_bar=False,
         default_root_dir=folder,
     )
-    [found] = trainer.predict(SeparationModule(separator), datamodule=Mixtures(ToyMixtures(1, samples=640), 1))
-    return found
+    kept: list[Separation] = []
+    trainer.callbacks.append(LambdaCallback(on_predict_batch_end=lambda *given: kept.append(given[2])))
+    data = Mixtures(ToyMixtures(1, samples=640), 1)
+    trainer.predict(SeparationModule(separator), datamodule=data, return_predictions=False)
+    return kept[0]
 
 
 def test_runs_under_lightning_and_inference_mode_is_refused_in_a_sentence(tmp_path: Path) -> None:
