@@ -142,4 +142,4 @@ def test_windows_are_those_of_the_training(network: FlowAVSE) -> None:
     separator.window = 640 * 12
     short = Observation(long.key, long.mixture[:, : 640 * 12], long.visual[:, :, :12], None, long.layout)
     whole, part = (separator.separate(o, rng=ClipNoise(0, o.key)).sources[:, 0, : 640 * 8] for o in (long, short))
-    torch.testing.assert_close(whole, part)
+    torch.testing.assert_close(whole, part, rtol=0, atol=1e-5 * float(whole.abs().max()))
