@@ -125,9 +125,10 @@ def separate(
 def models() -> None:
     """List every network preset with its parameters and the operations of one 4 s forward."""
     from avdiff.priors.table import model_table
+    from avdiff.separators.table import system_table
 
-    table = Table("preset", "parameters", "GFLOP, denoiser", "GFLOP, video", "what it is", box=None)
-    for row in model_table():
+    table = Table("preset", "parameters", "GFLOP, network", "GFLOP, video", "what it is", box=None)
+    for row in (*model_table(), *system_table()):
         table.add_row(
             row.name,
             f"{row.parameters:,}",
@@ -138,7 +139,8 @@ def models() -> None:
     console = Console(width=max(120, Console().width))
     console.print(table)
     console.print(
-        "Operations of one evaluation for 4 s at 16 kHz, 2 a multiply-add; the video is encoded once a separation."
+        "Operations of one evaluation for 4 s at 16 kHz, 2 a multiply-add; the video is encoded once a separation. "
+        "Supervised systems: of one talker; RAVSS, of two and noise."
     )
 
 

@@ -183,6 +183,11 @@ def overlap_add(chunks: Tensor) -> Tensor:
     return 0.5 * (first[..., 1:, :, :] + second[..., :-1, :, :]).flatten(-3, -2)
 
 
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Eight bits are too few for a waveform."""
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+
+
 class _LipTime(nn.Module):
     """Residual depthwise-separable convolution along video frames."""
 
@@ -293,7 +298,7 @@ class RAVSS(nn.Module):
         frames = -(-samples // SAMPLES_PER_FRAME)
         # one stride more than whole frames: the kernels are of two
         padded = F.pad(mixture, (0, frames * SAMPLES_PER_FRAME + self.stride - samples))
-        with torch.autocast(mixture.device.type, enabled=False):  # eight bits are too few for a waveform
+        with _full_precision(mixture):
             encoded = F.relu(self.analysis(padded[:, None].float()))  # (B, filters, L)
         h = chunk(self.enter(self.norm(encoded)).transpose(1, 2), self.hop)  # (B, S, K, dim)
         lips: Tensor | None = None
@@ -311,6 +316,6 @@ class RAVSS(nn.Module):
             x = block(x, lips, codes, self.query)
         x = overlap_add(self.activate(x))  # (B, C, L, dim)
         masks = F.relu(self.mask(torch.tanh(self.out(x)) * torch.sigmoid(self.gate(x)))).transpose(2, 3)
-        with torch.autocast(mixture.device.type, enabled=False):
+        with _full_precision(mixture):
             masked = (masks.float() * encoded[:, None]).flatten(0, 1)
             return self.synthesis(masked).view(len(mixture), len(kinds), -1)[..., :samples]
