@@ -12,7 +12,7 @@ from avdiff.audio.tiling import Tiling
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import Separator
-from avdiff.types import SPEAKER, Observation, Separation, source_names
+from avdiff.types import NOISE, SPEAKER, Observation, Separation, source_names
 
 
 class ExtractionSeparator(Separator):
@@ -71,7 +71,7 @@ class ExtractionSeparator(Separator):
         tiling = Tiling.cover(mixture.shape[1], self.window, self.overlap)
         heard = tiling.cut(mixture.repeat_interleave(visible, 0)).flatten(0, 1)
         lips, known = cut_lips(tiling, visual.flatten(0, 1), seen.flatten(0, 1))
-        talkers = len(observation.layout) - observation.layout.count("noise")
+        talkers = len(observation.layout) - observation.layout.count(NOISE)
         parts = [
             self.extract(talkers, *(rows[start : start + self.max_rows] for rows in (heard, lips, known)))
             for start in range(0, len(heard), self.max_rows)
