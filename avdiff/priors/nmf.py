@@ -149,7 +149,10 @@ def read_talkers(folder: Path) -> dict[str, list[str]]:
     """
     file = folder / TALKERS
     if not file.is_file():
-        raise UserError(f'{file} does not exist; it says who speaks in which clip: {{"clip id": ["voice", ...]}}')
+        raise UserError(
+            f'{file} does not exist; it says who speaks in which clip: {{"clip id": ["voice", ...]}}. For the embedded voices: '
+            "avdiff prepare enrolment enrolment, then make train-enrolled"
+        )
     talkers = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(talkers, dict) or not any(talkers.values()):
         raise UserError(f'{file} names no voice; it must be {{"clip id": ["voice", ...], ...}}')

@@ -1,4 +1,4 @@
-"""`avdiff separate --method` for every preset that samples from diffusion priors, with tiny ones."""
+"""`avdiff separate --method` for every preset: those that sample from priors with tiny ones, others with what is shipped."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ import pytest
 import soundfile
 
 from avdiff.cli import main
-from avdiff.methods import method_files
+from avdiff.errors import UserError
+from avdiff.methods import load_method, method_files
+from avdiff.rng import ClipNoise
 from tests.configs.test_methods import STEPS, tiny
+from tests.supervised import observation
 
 SAMPLING = [name for name, file in method_files().items() if "load_prior" in file.read_text()]
+ENROLLED = [name for name in method_files() if name.endswith("_enrolled")]
+SHIPPED = [name for name in method_files() if name not in SAMPLING + ENROLLED]
 
 
-@pytest.mark.parametrize("method", SAMPLING)
+@pytest.mark.parametrize("method", SAMPLING + SHIPPED)
 def test_a_talker_who_is_not_seen_and_noise(method: str, tmp_path: Path) -> None:
     heard = 0.1 * np.random.default_rng(0).standard_normal(3200)
     soundfile.write(tmp_path / "mix.wav", heard, 16_000, subtype="FLOAT")
-    file, out = tiny(method, tmp_path, steps=STEPS.get(method, 3)), tmp_path / "out"
+    file = tiny(method, tmp_path, steps=STEPS.get(method, 3)) if method in SAMPLING else method
+    out = tmp_path / "out"
     arguments = [
         "--mixture",
         str(tmp_path / "mix.wav"),
@@ -36,3 +42,22 @@ def test_a_talker_who_is_not_seen_and_noise(method: str, tmp_path: Path) -> None
     assert voice.std() > 1e-3
     assert noise.std() > 1e-3
     assert (out / "report.html").exists()
+
+
+@pytest.mark.parametrize("method", SHIPPED)
+def test_two_talkers_who_are_seen(method: str) -> None:
+    """Whole weights are there, and lips are read."""
+    seen = observation(2, 3200)
+    found = load_method(method).separate(seen, rng=ClipNoise(0, seen.key)).sources
+    assert found.shape == (2, 3, 3200)
+    assert found.isfinite().all()
+    assert (found.std(-1) > 0).all()
+
+
+@pytest.mark.parametrize("method", ENROLLED)
+def test_without_enrolment_it_is_said_how_to_make_it(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"talkers\.json does not exist.*make train-enrolled"):
+        load_method(method)
