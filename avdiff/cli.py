@@ -121,7 +121,10 @@ def _parser() -> _Parser:
         "leaves METHOD.csv (condition, clip, source, metric, mixture, estimate, ...) and a summary.",
     )
     sub.add_argument(
-        "file", type=Path, nargs="?", help="a benchmark or sweep file; the options up to --seed are not for it"
+        "file",
+        type=Path,
+        nargs="?",
+        help="a benchmark or sweep file, for which the options up to --seed are not; or speed, which has its own --help",
     )
     sub.add_argument(
         "--set",
@@ -207,6 +210,32 @@ def _parser() -> _Parser:
         help="its preset, such as small_speech or small_ravss",
     )
     sub.add_argument("output", type=Path, help="folder for config.yaml and model.safetensors")
+    return parser
+
+
+def _speed_parser() -> _Parser:
+    """Of `avdiff benchmark speed`, which shares no option with the rest of `avdiff benchmark`."""
+    parser = _Parser(
+        prog="avdiff benchmark speed",
+        description="Where the time of SSNAPS's sampler goes, from its paper read literally (one source at a time, two guidance "
+        "passes, Langevin by back-propagation, float32) to everything on, a rung each, for noise of four seconds. What only "
+        "compiles or rounds is left out of later rungs where it does not pay.",
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--preset", default="small", help="small: the shipped networks; paper: the published size")
+    parser.add_argument("--speakers", type=int, nargs="+", default=[1, 2, 3], help="talkers in the mixture, all seen")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="annealing steps of each kind that are timed, from which all are extrapolated; 0 runs them all (default: 3 on a "
+        "processor, 20 on a GPU)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="compile on a processor too, which takes minutes a network"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser
 
 
@@ -382,6 +411,12 @@ def _run(given: Sequence[str] | None) -> None:
     arguments = sys.argv[1:] if given is None else given
     if arguments and arguments[0] in LIGHTNING:
         _lightning(given)
+        return
+    if list(arguments[:2]) == ["benchmark", "speed"]:
+        options = vars(_speed_parser().parse_args(arguments[2:]))
+        from avdiff import commands
+
+        commands.speed(**options)
         return
     parser = _parser()
     if not arguments:

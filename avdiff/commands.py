@@ -335,6 +335,62 @@ def _sweep(file: Path, output: Path | None, run: Callable[[Sequence[str]], None]
     Console().print(table.read_text(encoding="utf-8"), markup=False, highlight=False)
 
 
+def speed(
+    preset: str, speakers: Sequence[int], steps: int | None, compile: bool, device: str, out: Path | None
+) -> None:
+    """The ladder of `avdiff.speed` as tables, and as JSON."""
+    from avdiff.speed import PAPER_SECONDS, PRESETS, environment, run_ladder, write_json
+
+    if preset not in PRESETS:
+        raise UserError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
+    if odd := [count for count in speakers if count < 1]:
+        raise UserError(f"--speakers has {odd[0]}; give numbers of at least 1")
+    if steps is not None and steps < 0:
+        raise UserError(f"--steps is {steps}; give at least 1, or 0 for all")
+    if out is not None and out.is_dir():
+        raise UserError(f"--out {out} is a folder; give a file")
+    where = _device(device)
+    gpu = where.type == "cuda"
+    about = environment(preset, where)
+    with _bars() as bars:
+        found = run_ladder(
+            sorted(set(speakers)),
+            PRESETS[preset],
+            where,
+            steps=(20 if gpu else 3) if steps is None else steps,
+            compiles=gpu or compile,
+            watch=_watcher(bars),
+        )
+    console = Console(width=max(160, Console().width))
+    for count in sorted(set(speakers)):
+        rows = [row for row in found if row.speakers == count]
+        title = f"{count} speaker{'s' if count > 1 else ''} and noise, 4 s"
+        heads = ("seconds", "times faster", "NFE", "networks", "likelihood", "rest", "overhead", "GiB", "timed", "")
+        table = Table(title=title, title_justify="left", box=None)
+        table.add_column("rung", no_wrap=True)
+        for head in heads:
+            table.add_column(head, justify="left" if not head else "right")
+        for row in rows:
+            table.add_row(*row.cells())
+        console.print(table)
+        if count in PAPER_SECONDS:
+            console.print(f"The paper: {PAPER_SECONDS[count]} s, its own code on an H200 (Table VII).\n")
+    console.print(
+        "NFE: network evaluations a source, guidance branches counted. Shares are of the time; overhead is what all else adds to "
+        "the networks' time. Peak memory is that of the "
+        + ("GPU." if gpu else "process, weights and libraries included.")
+    )
+    if any(row.extrapolated for row in found):
+        console.print(
+            "~ is extrapolated: of the annealing steps so many were run (timed), some of every kind, and the others are taken to "
+            "last as long as those of their kind: the time of a step does not depend on its noise level. --steps 0 runs all."
+        )
+    console.print(", ".join(f"{name} {of}" for name, of in about.items()) + ".")
+    if out is not None:
+        write_json(out, about, found)
+        console.print(f"{out} has every figure.")
+
+
 def report(folders: Sequence[Path], output: Path) -> None:
     """The tables of benchmark files, one after the other, in one Markdown file."""
     if missing := [folder for folder in folders if not (folder / "table.md").is_file()]:

@@ -227,6 +227,10 @@ class AdaptedPrior(DiffusionPrior):
         self.sigma_data, self.window, self.sample_rate = sigma_data, window, sample_rate
         self.gain = 1 / sigma_data if gain is None else gain
 
+    @property
+    def evaluated(self) -> nn.Module:
+        return self.network
+
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
         a, s, time = self.process.at(self.gain * sigma)
         a, s = a[:, None], s[:, None]

@@ -29,6 +29,11 @@ class DiffusionPrior(nn.Module, ABC):
     conditional: bool = False
     local: bool = False
 
+    @property
+    def evaluated(self) -> nn.Module | None:
+        """The network that runs once an evaluation: what is compiled and timed. None for a prior without one."""
+        return None
+
     @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
         """E[x0 | x, sigma, cond].

@@ -98,6 +98,10 @@ class EDMPrior(ConditionalDiffusionPrior):
         """
         return cls(load_buddy(checkpoint), sigma_data=0.05, hop=128, frame_multiple=16, window=65_536)
 
+    @property
+    def evaluated(self) -> nn.Module:
+        return self.network
+
     def train(self, mode: bool = True) -> EDMPrior:
         super().train(mode)
         if self.encoder is not None and self.freeze_encoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -29,7 +30,10 @@ class JointPrior(nn.Module):
             sampler feeds estimates back, what the mixture does not settle grows without bound wherever a denoiser's gain
             exceeds one: with guidance by design, and for states unlike a network's training. False is the plain form. Ours.
         overlap: of the windows that a recording longer than a prior's training clips is cut into, in samples.
-        max_rows: most windows in one network call, to bound memory.
+        max_rows: most windows in one network call, to bound memory; 1 for one source and one guidance branch after the other.
+        bf16: run the networks in bfloat16 where torch's autocast allows it; all around them stays in float32.
+        channels_last: keep the channels of images last in memory.
+        compiled: compile the networks with torch.compile, on a GPU into CUDA graphs. The first call of every shape takes minutes.
     """
 
     def __init__(
@@ -40,10 +44,20 @@ class JointPrior(nn.Module):
         bounded: bool = False,
         overlap: int = 16_000,
         max_rows: int = 32,
+        bf16: bool = False,
+        channels_last: bool = False,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
-        self.overlap, self.max_rows = overlap, max_rows
+        self.overlap, self.max_rows, self.bf16 = overlap, max_rows, bf16
         self.priors = nn.ModuleDict(dict(priors))
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compiled:
+            for prior in {id(prior): prior for prior in priors.values()}.values():
+                if (network := prior.evaluated) is not None:
+                    # the function, not the module: names of weights stay, and hooks run outside of the compiled code
+                    network.forward = torch.compile(network.forward, mode="reduce-overhead")
         self.guidance, self.guidance_interval = guidance, guidance_interval
         self.bounded = bounded
         rates = {prior.sample_rate for prior in priors.values()}
@@ -113,6 +127,9 @@ class BoundJointPrior:
         low, high = self._joint.guidance_interval
         return low <= sigma / self.sigma_data <= high
 
+    def _precision(self, x: Tensor) -> AbstractContextManager[object]:
+        return torch.autocast(x.device.type, torch.bfloat16) if self._joint.bf16 else nullcontext()
+
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """(B, K, T) -> (B, K, T): all sources of a prior, and both guidance branches, in one network call."""
         batch, _, samples = x.shape
@@ -130,7 +147,8 @@ class BoundJointPrior:
                 cond = torch.cat([cond.flatten(0, 1), null.flatten(0, 1)])
             elif cond is not None:
                 cond = cond.flatten(0, 1)
-            clean = tiled_denoise(prior, rows, noise, cond, self._joint.overlap, self._joint.max_rows)
+            with self._precision(x):
+                clean = tiled_denoise(prior, rows, noise, cond, self._joint.overlap, self._joint.max_rows)
             clean, free = clean[: batch * len(sources)], clean[batch * len(sources) :]
             clean = clean.view(batch, len(sources), samples)
             if free.numel():
@@ -154,14 +172,9 @@ class BoundJointPrior:
                     "does not; take the shipped priors, or another method"
                 )
             rows, noise = x[:, of].flatten(0, 1), sigma[:, of].flatten(0, 1)
-            parts = tiled_estimate(
-                prior,
-                rows,
-                noise,
-                None if cond is None else cond.flatten(0, 1),
-                self._joint.overlap,
-                self._joint.max_rows,
-            )
+            known = None if cond is None else cond.flatten(0, 1)
+            with self._precision(x):
+                parts = tiled_estimate(prior, rows, noise, known, self._joint.overlap, self._joint.max_rows)
             mean[:, of], variance[:, of] = (part.unflatten(0, (batch, len(of))) for part in parts)
         return mean * self.gains[..., None], variance * self.gains[..., None, None].square()
 

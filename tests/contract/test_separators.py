@@ -13,6 +13,8 @@ from avdiff.em.nmf import NMF
 from avdiff.em.peem import PointEstimate
 from avdiff.em.vae import VAEMixture
 from avdiff.em.variational import VariationalMCEM
+from avdiff.likelihood.autograd import Autograd
+from avdiff.likelihood.base import Likelihood
 from avdiff.likelihood.mixing import SpectralLikelihood
 from avdiff.likelihood.separation_loss import SeparationLoss
 from avdiff.nets.visual import LipEncoder
@@ -34,6 +36,7 @@ from avdiff.samplers.local_em import LocalEM
 from avdiff.samplers.ode import Euler, Heun
 from avdiff.samplers.paradiffuse import OUVE, ParaDiffUSE
 from avdiff.samplers.schedule import PolySchedule
+from avdiff.samplers.shares import MixtureShares
 from avdiff.samplers.width import PosteriorWidth
 from avdiff.separators.base import Separator
 from avdiff.separators.chunked import Chunked
@@ -62,9 +65,11 @@ def _joint() -> JointPrior:
     return JointPrior(priors, guidance=0.5)
 
 
-def _posterior(sampler: PosteriorSampler, exponent: float) -> PosteriorSeparator:
+def _posterior(
+    sampler: PosteriorSampler, exponent: float, around: Callable[[Likelihood], Likelihood] = lambda of: of
+) -> PosteriorSeparator:
     likelihood = SpectralLikelihood(beta=0.5, exponent=exponent, separation=SeparationLoss())
-    return PosteriorSeparator(_joint(), {1: Recipe(likelihood, sampler)})
+    return PosteriorSeparator(_joint(), {1: Recipe(around(likelihood), sampler)})
 
 
 def _nmf() -> EMSeparator:
@@ -88,6 +93,8 @@ METHODS: dict[str, Callable[[], Separator]] = {
     "ssnaps_closed": lambda: _posterior(_daps(TruncatedChain(steps=50, eta=5e-4, step_cap=1.0)), 1.0),
     "ssnaps_exact": lambda: _posterior(_daps(ExactConditional(), ode=Euler(1), width=PosteriorWidth()), 1.0),
     "ssnaps_fast": lambda: _posterior(_daps(LocalGaussian(known=True), ode=Euler(1), start=LocalEM(1)), 1.0),
+    "ssnaps_autograd": lambda: _posterior(_daps(Langevin(steps=3, eta=5e-4)), 2 / 3, Autograd),
+    "ssnaps_from_mixture": lambda: _posterior(_daps(ExactConditional(), ode=Euler(1), start=MixtureShares()), 1.0),
     "ssnaps_hmc": lambda: _posterior(_daps(DampedHMC(steps=3, eta=5e-4)), 2 / 3),
     "ssnaps_split_hmc": lambda: _posterior(_daps(SplitHMC(steps=3, eta=5e-4)), 2 / 3),
     "ssnaps_newton": lambda: _posterior(_daps(GaussNewton(steps=50, eta=5e-4, polish=1)), 2 / 3),

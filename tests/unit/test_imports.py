@@ -23,6 +23,7 @@ ORDER = (
         "methods",
         "study",
         "study_page",
+        "speed",
         "sweep",
         "recording",
         "demo",

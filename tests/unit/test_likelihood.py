@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from avdiff.likelihood.autograd import Autograd
 from avdiff.likelihood.base import Likelihood
 from avdiff.likelihood.mixing import GaussianLikelihood, SpectralLikelihood
 from avdiff.likelihood.separation_loss import MagnitudeCosine, SeparationLoss, Similarity, WaveformCosine
@@ -39,6 +40,21 @@ def test_gradient_is_autograds(likelihood: Likelihood) -> None:
     found = bound.grad(x.detach(), 1.0)
     assert found.shape == (2, 1, T)
     torch.testing.assert_close(found.expand_as(wanted), wanted)
+
+
+@pytest.mark.parametrize("separately", [True, False])
+def test_back_propagation_finds_the_analytic_gradient(separately: bool) -> None:
+    """With the guidance loss, which only some sources take; and the rest of the likelihood is the other's."""
+    analytic = SpectralLikelihood(0.8, separation=SeparationLoss(20.0, 0.25))
+    layout = (SPEAKER, OFFSCREEN, NOISE)
+    wanted, found = (of.bind(observe(layout)) for of in (analytic, Autograd(analytic, separately)))
+    x = sources(3)
+    for sigma in (0.1, 1.0):
+        with torch.no_grad():
+            torch.testing.assert_close(found.grad(x, sigma), wanted.grad(x, sigma).expand(2, 3, T))
+    torch.testing.assert_close(found.log_prob(x), wanted.log_prob(x))
+    assert not Autograd(analytic).closed_form
+    assert Autograd(GaussianLikelihood(0.1)).bind(observe()).gaussian is not None
 
 
 def test_loss_is_the_papers() -> None:

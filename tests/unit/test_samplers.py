@@ -13,6 +13,7 @@ from avdiff.samplers.gaussian import ExactConditional
 from avdiff.samplers.langevin import Langevin, decayed
 from avdiff.samplers.ode import Euler
 from avdiff.samplers.schedule import PolySchedule
+from avdiff.samplers.shares import MixtureShares
 from avdiff.samplers.width import PosteriorWidth, Proportional
 from tests.gaussian import GaussianProduct, bind, white
 
@@ -166,3 +167,10 @@ def test_a_warm_start_is_annealed_from_where_it_is() -> None:
     difference = x - torch.arange(500) / 10
     assert difference.std().item() == pytest.approx(0.02, rel=0.05)
     assert difference.mean().abs() < 0.002
+
+
+def test_a_start_at_the_mixture_asks_no_prior() -> None:
+    y = torch.arange(6.0).view(2, 3)
+    for sampler, each in ((MixtureShares(), 0.5), (MixtureShares(1.0), 1.0)):
+        x = sampler.sample(None, bind(GaussianLikelihood(0.1), y), (2, 2, 3), like=y, rng=ClipNoise(0, KEYS))  # type: ignore[arg-type]
+        torch.testing.assert_close(x, each * y[:, None].expand(2, 2, 3))
