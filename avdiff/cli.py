@@ -155,6 +155,15 @@ def _parser() -> _Parser:
     sub.add_argument("--output", type=Path, default=Path("experiments/README.md"), help="the file")
 
     sub = command(
+        "wandb",
+        "give a W&B project its workspace and report: learning curves, fixed clips, tables of benchmarks",
+        "They are described in experiments/wandb.yaml. Every call makes new ones. Needs `wandb login`, or --json.",
+    )
+    sub.add_argument("--project", required=True, help="in W&B; made if there is none")
+    sub.add_argument("--entity", help="user or team (default: yours)")
+    sub.add_argument("--json", type=Path, help="folder for the workspace's definition; nothing is sent")
+
+    sub = command(
         "evaluate",
         "score a folder of estimates, by avdiff or by anything else: FOLDER/<clip>/<source>.wav",
         "Sources are called speaker1, speaker2, ..., offscreen, noise. Leaves every figure as CSV, then means with "

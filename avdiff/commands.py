@@ -400,6 +400,17 @@ def report(folders: Sequence[Path], output: Path) -> None:
     Console().print(f"{output} has {len(parts)} tables.")
 
 
+def wandb(project: str, entity: str | None, json: Path | None) -> None:
+    """The workspace and the report of experiments/wandb.yaml, to W&B or to a file."""
+    from avdiff.report.wandb_layout import apply_layout, write_layout
+
+    if json is not None:
+        Console().print(f"{write_layout(entity or 'entity', project, json)} has the workspace; nothing was sent.")
+        return
+    for address in apply_layout(entity, project):
+        Console().print(f"Open {address}")
+
+
 def evaluate(
     folder: Path,
     mixtures: str,

@@ -32,6 +32,7 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         "demo",
         "benchmark",
         "evaluate",
+        "wandb",
         "models",
         "sample",
         "prepare",
