@@ -150,8 +150,13 @@ def _parser() -> _Parser:
     sub.add_argument("--wandb", help="project in which the tables are logged (WANDB_MODE=offline works)")
     measures(sub)
 
-    sub = command("report", "put the tables of benchmark files into one Markdown file")
-    sub.add_argument("folders", type=Path, nargs="+", help="that avdiff benchmark FILE left")
+    sub = command("report", "put the tables of benchmark files and ladders of speed into one Markdown file")
+    sub.add_argument(
+        "results",
+        type=Path,
+        nargs="+",
+        help="folders that avdiff benchmark FILE left, and files of benchmark speed --out",
+    )
     sub.add_argument("--output", type=Path, default=Path("experiments/README.md"), help="the file")
 
     sub = command(

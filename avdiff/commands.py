@@ -339,7 +339,16 @@ def speed(
     preset: str, speakers: Sequence[int], steps: int | None, compile: bool, device: str, out: Path | None
 ) -> None:
     """The ladder of `avdiff.speed` as tables, and as JSON."""
-    from avdiff.speed import PAPER_SECONDS, PRESETS, environment, run_ladder, write_json
+    from avdiff.speed import (
+        COLUMNS,
+        EXPLAINED,
+        EXTRAPOLATED,
+        PAPER_SECONDS,
+        PRESETS,
+        environment,
+        run_ladder,
+        write_json,
+    )
 
     if preset not in PRESETS:
         raise UserError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
@@ -365,38 +374,45 @@ def speed(
     for count in sorted(set(speakers)):
         rows = [row for row in found if row.speakers == count]
         title = f"{count} speaker{'s' if count > 1 else ''} and noise, 4 s"
-        heads = ("seconds", "times faster", "NFE", "networks", "likelihood", "rest", "overhead", "GiB", "timed", "")
         table = Table(title=title, title_justify="left", box=None)
         table.add_column("rung", no_wrap=True)
-        for head in heads:
+        for head in (*COLUMNS, ""):
             table.add_column(head, justify="left" if not head else "right")
         for row in rows:
             table.add_row(*row.cells())
         console.print(table)
         if count in PAPER_SECONDS:
             console.print(f"The paper: {PAPER_SECONDS[count]} s, its own code on an H200 (Table VII).\n")
-    console.print(
-        "NFE: network evaluations a source, guidance branches counted. Shares are of the time; overhead is what all else adds to "
-        "the networks' time. Peak memory is that of the "
-        + ("GPU." if gpu else "process, weights and libraries included.")
-    )
+    console.print(EXPLAINED)
     if any(row.extrapolated for row in found):
-        console.print(
-            "~ is extrapolated: of the annealing steps so many were run (timed), some of every kind, and the others are taken to "
-            "last as long as those of their kind: the time of a step does not depend on its noise level. --steps 0 runs all."
-        )
+        console.print(EXTRAPOLATED)
     console.print(", ".join(f"{name} {of}" for name, of in about.items()) + ".")
     if out is not None:
         write_json(out, about, found)
         console.print(f"{out} has every figure.")
 
 
-def report(folders: Sequence[Path], output: Path) -> None:
-    """The tables of benchmark files, one after the other, in one Markdown file."""
-    if missing := [folder for folder in folders if not (folder / "table.md").is_file()]:
-        raise UserError(f"{missing[0]} has no table.md; give folders that avdiff benchmark FILE left")
-    parts = [(folder / "table.md").read_text(encoding="utf-8") for folder in folders]
-    output.write_text("\n".join(parts), encoding="utf-8")
+def report(results: Sequence[Path], output: Path) -> None:
+    """The tables of benchmark files and ladders of speed, one after the other, in one Markdown file."""
+    import json
+
+    from avdiff.report.collection import collect
+    from avdiff.speed import markdown
+
+    parts = []
+    for path in results:
+        if path.suffix == ".json" and path.is_file():
+            try:
+                parts.append(markdown(json.loads(path.read_text(encoding="utf-8"))))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path} is not what avdiff benchmark speed --out writes; leave it out") from error
+        elif (path / "table.md").is_file():
+            parts.append((path / "table.md").read_text(encoding="utf-8"))
+        else:
+            raise UserError(
+                f"{path} has no table.md; give folders that avdiff benchmark FILE left, or files of avdiff benchmark speed --out"
+            )
+    output.write_text(collect(parts), encoding="utf-8")
     Console().print(f"{output} has {len(parts)} tables.")
 
 

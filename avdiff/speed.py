@@ -119,6 +119,16 @@ class Rung:
     optional: bool = False
 
 
+COLUMNS = ("seconds", "times faster", "NFE", "networks", "likelihood", "rest", "overhead", "GiB", "timed")
+EXPLAINED = (
+    "NFE: network evaluations a source, guidance branches counted. Shares are of the time; overhead is what all else adds to the "
+    "networks' time. Peak memory is that of the GPU, or on a processor of the process, weights and libraries included."
+)
+EXTRAPOLATED = (
+    "~ is extrapolated: of the annealing steps so many were run (timed), some of every kind, and the others are taken to last as "
+    "long as those of their kind, since the time of a step does not depend on its noise level. --steps 0 runs them all."
+)
+
 _OWN = {"interval": None, "levels": None, "first": None, "local": True}
 RUNGS = (
     Rung("the paper read literally"),
@@ -578,3 +588,26 @@ def write_json(path: Path, about: Mapping[str, Any], found: Sequence[Measured]) 
         path.write_text(json.dumps({**about, "paper": paper, "rungs": rungs}, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); give another file as --out") from error
+
+
+def markdown(told: Mapping[str, Any]) -> str:
+    """What `write_json` wrote, as a table a number of speakers."""
+    records: list[dict[str, Any]] = [
+        {name: math.nan if of[name] is None else of[name] for name in Measured.__dataclass_fields__}
+        for of in told["rungs"]
+    ]
+    rows = [Measured(**record) for record in records]
+    about = {name: of for name, of in told.items() if name not in ("rungs", "paper")}
+    title = f"# Where the time of SSNAPS's sampler goes: {told['preset']} networks on {told['device']}"
+    text = [title, "", f"`avdiff benchmark speed --preset {told['preset']}`", ""]
+    for count in dict.fromkeys(row.speakers for row in rows):
+        head = f"## {count} speaker{'s' if count > 1 else ''} and noise, {told['audio_seconds']:g} s"
+        paper = told["paper"]["seconds"].get(str(count))
+        text += [head, *(["", f"{told['paper']['source']}: {paper} s."] if paper else []), ""]
+        text += [f"| rung | {' | '.join(COLUMNS)} | |", "|---|" + "---:|" * len(COLUMNS) + "---|"]
+        text += [f"| {' | '.join(row.cells())} |" for row in rows if row.speakers == count]
+        text.append("")
+    text += [EXPLAINED, ""]
+    if any(row.extrapolated for row in rows):
+        text += [EXTRAPOLATED, ""]
+    return "\n".join([*text, ", ".join(f"{name} {of}" for name, of in about.items()) + "."]) + "\n"

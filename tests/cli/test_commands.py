@@ -56,6 +56,8 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["sample", "nowhere"], "prior 'nowhere': nowhere/config.yaml does not exist"),
         (["sample", "noise", "--clips", "0"], "--clips is 0; give at least 1"),
         (["benchmark", "--condition", "speakers1", "--lips", "swapped"], "two visible talkers"),
+        (["report", "nowhere"], "nowhere has no table.md; give folders that avdiff benchmark FILE left"),
+        (["report", "tests/data/ncsnpp_m.json"], "is not what avdiff benchmark speed --out writes"),
         (["evaluate", "nowhere"], "there is no folder nowhere"),
         (["evaluate", "tests", "--list", "mine.txt"], "--list mine.txt is no list; give embedded"),
         (["evaluate", "tests", "--list", "mine.jsonl"], "--speech FOLDER --noise FOLDER"),

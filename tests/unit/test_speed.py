@@ -176,6 +176,12 @@ def test_json_has_every_figure_and_null_where_there_is_none(
     assert "~ is extrapolated" in text
     assert "2 speakers and noise" in text
     assert "The paper: 110 s" in text
+    main(["report", str(out), "--output", str(tmp_path / "all.md")])
+    lines = (tmp_path / "all.md").read_text().splitlines()
+    assert "## Where the time of SSNAPS's sampler goes: tiny networks on cpu" in lines
+    assert lines.count("### 1 speaker and noise, 4 s") == 1
+    assert sum(line.startswith(f"| {RUNGS[9].name} | ") for line in lines) == 2
+    assert speed.EXTRAPOLATED in lines
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

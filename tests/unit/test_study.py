@@ -78,6 +78,14 @@ def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
     assert "| shares, the paper's figure on its data | | 12.5 |" in text
     assert "broken failed on toys: RuntimeError: this method is broken" in text
     assert f"`avdiff benchmark {tmp_path / 'toys.yaml'}`" in text
+    main(["report", str(tmp_path / "out"), str(tmp_path / "out"), "--output", str(tmp_path / "all.md")])
+    lines = (tmp_path / "all.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith(("# ", "## ", "- "))] == [
+        "# Results",
+        *["- [Toys](#toys)"] * 2,
+        *["## Toys"] * 2,
+    ]
+    assert lines.count("| shares, the paper's figure on its data | | 12.5 |") == 2
     page = (tmp_path / "out" / "page.html").read_text()
     assert page.count("<audio") == 3 * 3 * 3, "mixture, estimate and clean of three clips of three methods"
     assert 'src="http' not in page
