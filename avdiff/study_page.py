@@ -13,7 +13,7 @@ from avdiff.evaluation import References, read_estimates
 from avdiff.metrics.table import Row
 from avdiff.report.figures import png
 from avdiff.report.page import Player, Section, Table, write_page
-from avdiff.study import Cell, Line, Study, StudyResults
+from avdiff.study import Cell, Line, Study, StudyResults, cell
 from avdiff.types import NOISE, SAMPLE_RATE, source_names
 
 SHOWN = "si_sdr"  # by which clips are chosen, and talkers' distributions drawn
@@ -53,7 +53,7 @@ def _table(lines: Sequence[Line]) -> Table:
     rows = []
     for method in dict.fromkeys(line.method for line in lines):
         found = [cells.get((method, *column)) for column in columns]
-        rows.append([method, *("–" if line is None or not line.sources else f"{line.value:.2f}" for line in found)])
+        rows.append([method, *map(cell, found)])
     return Table(["method", *(f"{role} {metric}" for role, metric in columns)], rows)
 
 
@@ -90,11 +90,12 @@ def _players(
     if not gains:
         return []
     order = sorted(gains, key=lambda clip: gains[clip], reverse=True)
-    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    chosen = {order[len(order) // 2]: "median", order[-1]: "worst", order[0]: "best"}  # fewer where clips are few
     places = {entry.key: i for i, entry in enumerate(references.entries())}
     estimates = Cell(data, label, study.methods[label], 0).folder(folder)
     found = []
-    for title, clip in chosen.items():
+    for clip in sorted(chosen, key=order.index):
+        title = chosen[clip]
         reference = references[places[clip]]
         sources, _ = read_estimates(estimates, clip, reference.layout, len(reference.mixture))
         name = source_names(reference.layout)[0]

@@ -75,6 +75,9 @@ def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
     pairs = {(line["method"], line["other"], line["role"]) for line in table(tmp_path / "out", "comparisons")}
     assert ("shares", "noisy", "noise") in pairs
     text = (tmp_path / "out" / "table.md").read_text()
+    few = hidden["few"]
+    gain = float(few["improvement"])
+    assert f"| few | 2 | {float(few['value']):.2f} ({gain:+.2f})" in text, "over its own mixtures, not all of the list"
     assert "| shares, the paper's figure on its data | | 12.5 |" in text
     assert "broken failed on toys: RuntimeError: this method is broken" in text
     assert f"`avdiff benchmark {tmp_path / 'toys.yaml'}`" in text
@@ -87,7 +90,10 @@ def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
     ]
     assert lines.count("| shares, the paper's figure on its data | | 12.5 |") == 2
     page = (tmp_path / "out" / "page.html").read_text()
-    assert page.count("<audio") == 3 * 3 * 3, "mixture, estimate and clean of three clips of three methods"
+    assert page.count("<audio") == 3 * (3 + 3 + 2), (
+        "mixture, estimate and clean of three clips, or of the two there are"
+    )
+    assert page.count("median: estimate") == 2
     assert 'src="http' not in page
     assert "shares, the paper" in capsys.readouterr().out
 
