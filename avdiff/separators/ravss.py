@@ -20,8 +20,9 @@ from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Observation, Separation
 class RAVSSSeparator(Separator):
     """RAVSS (arXiv 2407.19224), noise being one more source without a cue (as SSNAPS compares with it).
 
-    Its loss does not see levels. They are restored in each window: sources get the gains, none negative, with which they add up
-    to the mixture as nearly as they can. A talker whose mouth is not seen in a window counts there as one without video.
+    Its loss sees neither levels nor signs. They are restored in each window: every source is turned so that it correlates
+    with the mixture, then all get the gains, none negative, with which they add up to it as nearly as they can. A talker whose
+    mouth is not seen in a window counts there as one without video.
 
     Args:
         network: RAVSS.
@@ -68,6 +69,8 @@ class RAVSSSeparator(Separator):
             shown = None if lips is None or not len(here) else lips[rows][:, here]
             known = None if seen is None or not len(here) else seen[rows][:, here]
             found = self.network(scaled[rows], shown, known, hidden + len(gone), bool(noises))
+            against = (found * heard[rows, None]).sum(-1, keepdim=True) < 0
+            found = torch.where(against, -found, found)
             rest = torch.arange(visible, visible + hidden + noises, device=heard.device)
             order = torch.cat([here, gone, rest])
             out[rows[:, None], order[None]] = found * fit_gains(found, heard[rows])[..., None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -86,6 +87,15 @@ def test_levels_are_those_in_the_mixture() -> None:
     scales = torch.tensor([0.3, 2.0, 11.0])
     gains = fit_gains(sources / scales[:, None], sources.sum(1))
     torch.testing.assert_close(gains, torch.stack([scales, scales * torch.tensor([1.0, 1.0, 0.0])]), rtol=1e-4, atol=0)
+
+
+def test_estimates_of_the_wrong_sign_are_turned(network: RAVSS) -> None:
+    """The loss is that of s and of -s: a trained network may give either."""
+    seen, turned = observation(2, 5000), deepcopy(network)
+    turned.synthesis.weight.data.neg_()
+    found = separate(turned, seen)
+    assert found.std() > 1e-3
+    torch.testing.assert_close(found, separate(network, seen), rtol=1e-4, atol=1e-5)
 
 
 def test_no_gain_is_negative() -> None:
