@@ -19,14 +19,23 @@ class Shares(Separator):
         noise: level of the sampling noise.
         log: the file; None for no log.
         kill_after: clips in the log after which the process kills itself; 0 for never.
+        ask: it asks itself to stop (SIGTERM) instead.
         broken: fail instead.
     """
 
     visual_input = "none"
 
-    def __init__(self, noise: float = 0.0, log: Path | None = None, kill_after: int = 0, broken: bool = False) -> None:
+    def __init__(
+        self,
+        noise: float = 0.0,
+        log: Path | None = None,
+        kill_after: int = 0,
+        ask: bool = False,
+        broken: bool = False,
+    ) -> None:
         super().__init__()
         self.noise, self.log, self.kill_after, self.broken = noise, log, kill_after, broken
+        self.signal = signal.SIGTERM if ask else signal.SIGKILL
 
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         if self.broken:
@@ -35,7 +44,7 @@ class Shares(Separator):
             with self.log.open("a") as file:
                 file.writelines(f"{key} {rng.seed}\n" for key in observation.key)
             if self.kill_after and len(self.log.read_text().splitlines()) == self.kill_after:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self.signal)
         count = len(observation.layout)
         sources = observation.mixture[:, None].repeat(1, count, 1) / count
         sources = sources + self.noise * rng.normal(tuple(sources.shape), 0, like=sources)

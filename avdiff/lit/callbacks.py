@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 from collections.abc import Set
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol, cast
 
 import lightning.pytorch as pl
@@ -13,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from avdiff.errors import UserError
 from avdiff.lit.separation import SeparationModule
+from avdiff.lit.stopping import EXIT_CODE
 from avdiff.lit.store import SeparationStore, StoredSeparation
 from avdiff.samplers.base import Progress as SamplerProgress
 from avdiff.types import Observation, Separation
@@ -28,6 +32,9 @@ class Resumable(Protocol):
 
 class SeparationWriter(pl.Callback):
     """Writes every clip as soon as it is separated, and has the datamodule leave out those that are there already.
+
+    SIGTERM ends the process at once, with code 143: what is written stays, and the clip at hand is lost. (Lightning alone would
+    take the signal and go on to the end of the list.)
 
     A clip that could not be separated is told of in a warning and leaves the reason in its place; the run goes on. It counts
     as done: the same settings would fail again.
@@ -59,6 +66,10 @@ class SeparationWriter(pl.Callback):
                 )
             cast(Resumable, datamodule).skip(done)
 
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _end)  # Lightning puts back what was there before when it is done
+
     def on_predict_batch_end(
         self,
         trainer: pl.Trainer,
@@ -76,6 +87,10 @@ class SeparationWriter(pl.Callback):
                 self.store.write_failure(key, outputs.layout, info)
                 continue
             self.store.write(StoredSeparation(key, outputs.layout, sources, batch.sample_rate, info))
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(EXIT_CODE)
 
 
 def of_clip(value: Any, row: int, clips: int) -> Any:

@@ -128,6 +128,18 @@ def test_killed_in_the_middle_it_computes_nothing_twice_and_gives_the_same_table
     assert tables["killed"] == tables["whole"]
 
 
+def test_asked_to_stop_it_stops_at_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    file = study(tmp_path, {"a": {"method": method(tmp_path, "a", log=str(log), kill_after=2, ask=True)}})
+    command = [sys.executable, "-m", "avdiff.cli", "benchmark", str(file), "--output", str(tmp_path / "out")]
+    stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    assert len(log.read_text().splitlines()) == 2
+    assert len(list((tmp_path / "out").rglob("separation.json"))) == 1, (
+        "the clip at hand is lost, the one before is not"
+    )
+
+
 def test_parts_share_the_work_and_a_last_run_makes_the_table(tmp_path: Path) -> None:
     log = tmp_path / "log"
     file = study(tmp_path, {"a": {"method": method(tmp_path, "a", log=str(log)), "seeds": 3}})
