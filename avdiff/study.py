@@ -19,7 +19,7 @@ import yaml
 
 from avdiff.benchmark import Cost, cost_of, separate_list
 from avdiff.errors import UserError
-from avdiff.evaluation import References, Scored, Scoring, score_folder
+from avdiff.evaluation import GIVEN_UP, References, Scored, Scoring, score_folder
 from avdiff.methods import load_method, method_config
 from avdiff.metrics.evaluate import CORE
 from avdiff.metrics.summary import Comparison, Mean, compare, summarise
@@ -114,7 +114,7 @@ class Effort:
         seconds: a mixture.
         evaluations: of the network, a source.
         gib: most memory that a batch took, in GiB.
-        missing: mixtures that it gave nothing for.
+        missing: mixtures that it gave nothing for, or gave up.
         failure: why, where it failed as a whole.
     """
 
@@ -332,7 +332,12 @@ def _lines(
     rows: Mapping[tuple[str, str], list[Row]],
     paper: Mapping[str, Mapping[str, float]],
 ) -> list[Line]:
-    found, before = list[Line](), dict[tuple[str, str, str, str], Line]()
+    # the mixture's own figure, of the method that has most of its sources: one may have given clips up
+    found, before, most = (
+        list[Line](),
+        dict[tuple[str, str, str, str], Line](),
+        dict[tuple[str, str, str, str], float](),
+    )
     for label, entry in study.methods.items():
         seeds = {
             cell.seed: summarise(of.rows) for cell, of in scored.items() if (cell.data, cell.label) == (data, label)
@@ -350,8 +355,8 @@ def _lines(
                 else float("nan")
             )
             found.append(_line(data, mean, label, mixtures, len(seeds), deviation, told))
-            if key not in before or mixtures > before[key].mixtures:
-                before[key] = _unprocessed(data, mean, mixtures)
+            if (sources := mean.sources / max(1, len(seeds))) > most.get(key, -1):
+                before[key], most[key] = _unprocessed(data, mean, mixtures), sources
     return [*before.values(), *found]
 
 
@@ -383,12 +388,17 @@ def _efforts(study: Study, data: str, scored: Mapping[Cell, Scored], failures: M
             for condition, infos in scored[cell].infos.items():
                 if timed := infos[study.warmup :]:
                     costs.setdefault(condition, []).append(cost_of(condition, timed))
-        missing = sum(scored[cell].missing for cell in cells)
+        missing = sum(scored[cell].missing + len(given_up(scored[cell].rows)) for cell in cells)
         for condition, of in costs.items():
             seconds, evaluations = fmean(c.seconds for c in of), fmean(c.evaluations for c in of)
             memory = max(c.memory for c in of) / 2**30
             found.append(Effort(data, condition, label, of[0].clips, seconds, evaluations, memory, missing))
     return found
+
+
+def given_up(rows: Sequence[Row]) -> dict[str, str]:
+    """Clips that a method could not separate, and why."""
+    return {row.clip: row.reason for row in rows if row.reason.startswith(GIVEN_UP)}
 
 
 def markdown(study: Study, results: StudyResults, command: str) -> str:
@@ -427,6 +437,13 @@ def markdown(study: Study, results: StudyResults, command: str) -> str:
     for effort in results.efforts:
         if effort.failure:
             text += [f"{effort.method} failed on {effort.data}: {effort.failure}", ""]
+    for (data, label), rows in results.rows.items():
+        if lost := given_up(rows):
+            clip, reason = next(iter(lost.items()))
+            text += [
+                f"{label} gave up {len(lost)} mixture{'s' if len(lost) > 1 else ''} of {data}; the first, {clip}: {reason}",
+                "",
+            ]
     for note in study.notes:
         text += [note, ""]
     text += [

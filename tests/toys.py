@@ -21,6 +21,7 @@ class Shares(Separator):
         kill_after: clips in the log after which the process kills itself; 0 for never.
         ask: it asks itself to stop (SIGTERM) instead.
         broken: fail instead.
+        give_up: a clip that it gives up.
     """
 
     visual_input = "none"
@@ -32,8 +33,10 @@ class Shares(Separator):
         kill_after: int = 0,
         ask: bool = False,
         broken: bool = False,
+        give_up: str = "",
     ) -> None:
         super().__init__()
+        self.give_up = give_up
         self.noise, self.log, self.kill_after, self.broken = noise, log, kill_after, broken
         self.signal = signal.SIGTERM if ask else signal.SIGKILL
 
@@ -48,4 +51,7 @@ class Shares(Separator):
         count = len(observation.layout)
         sources = observation.mixture[:, None].repeat(1, count, 1) / count
         sources = sources + self.noise * rng.normal(tuple(sources.shape), 0, like=sources)
-        return Separation(observation.key, observation.layout, sources, {"evaluations": 2, "seconds": 0.5})
+        info: dict[str, object] = {"evaluations": 2, "seconds": 0.5}
+        if self.give_up in observation.key:
+            info["failure"] = ["it is too hard" if key == self.give_up else None for key in observation.key]
+        return Separation(observation.key, observation.layout, sources, info)

@@ -98,6 +98,21 @@ def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
     assert "shares, the paper" in capsys.readouterr().out
 
 
+def test_clips_that_are_given_up_are_counted_and_leave_the_mixtures_figure_alone(tmp_path: Path) -> None:
+    methods = {
+        "weak": {"method": method(tmp_path, "a", give_up="toy/001")},
+        "strong": {"method": method(tmp_path, "b")},
+    }
+    with pytest.warns(UserWarning, match="toy/001 was given up"):
+        run(study(tmp_path, methods), tmp_path / "out")
+    noise = {line["method"]: line for line in table(tmp_path / "out") if line["role"] == "noise"}
+    assert [noise[name]["sources"] for name in ("mixture", "weak", "strong")] == ["4", "3", "4"]
+    assert float(noise["mixture"]["value"]) == pytest.approx(float(noise["strong"]["value"]), abs=1e-3)
+    assert [line["missing"] for line in table(tmp_path / "out", "efforts")] == ["1", "0"]
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "weak gave up 1 mixture of toys; the first, toy/001: not separated: it is too hard" in text
+
+
 def test_killed_in_the_middle_it_computes_nothing_twice_and_gives_the_same_table(tmp_path: Path) -> None:
     tables = {}
     for name, kill_after in (("whole", 0), ("killed", 5)):
