@@ -193,7 +193,8 @@ class Measured:
         shares = (f"{100 * share:.1f} %" for share in (self.networks, self.likelihood, self.rest, self.overhead))
         levels = f"{self.timed}/{self.levels}" if self.levels else ""
         left_out = "" if self.kept else "does not pay: left out below"
-        seconds, faster = f"{about}{self.seconds:.3g}", f"{self.faster:.3g}"
+        seconds = f"{about}{self.seconds:{'.0f' if self.seconds >= 100 else '.3g'}}"
+        faster = f"{self.faster:{'.0f' if self.faster >= 100 else '.3g'}}"
         return (self.rung, seconds, faster, str(self.evaluations), *shares, f"{self.gib:.2f}", levels, left_out)
 
 

@@ -188,6 +188,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         write_json(tmp_path / "file" / "x.json", {}, [])
+    assert Measured(1, "a", 1040.4, 0.9876, extrapolated=True).cells()[1:3] == ("~1040", "0.988")
     write_json(tmp_path / "x.json", {}, [Measured(1, "a")])
     assert json.loads((tmp_path / "x.json").read_text())["rungs"][0]["seconds"] is None
     assert math.isnan(Measured(1, "a").seconds)
