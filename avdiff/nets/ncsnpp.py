@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avdiff.nets.coherent import CoherentSums
 from avdiff.nets.film import FiLM, resample_time
 
 SKIP = 1 / math.sqrt(2)  # residual sums keep unit variance
@@ -151,6 +152,9 @@ class NCSNpp(nn.Module):
         mask: also predict a gain for every bin of the input and add the product. A denoiser is mostly a filter, and few
             channels cannot multiply. Ours.
         local: also take the noise level in every bin, and return a third plane, for the log-variance of the error. Ours.
+        views: see `CoherentSums`. With any, the network sees magnitudes alone, of the input and of these views of it, and
+            predicts a gain for every bin of each: their weighted sum is the output. Such a network turns with its input,
+            F(e^{ja} X) = e^{ja} F(X). Ours.
     """
 
     def __init__(
@@ -168,6 +172,7 @@ class NCSNpp(nn.Module):
         scale: float = 1.0,
         mask: bool = False,
         local: bool = False,
+        views: tuple[tuple[int, float], ...] = (),
     ) -> None:
         super().__init__()
         if cond_planes and not cond_dim:
@@ -182,8 +187,10 @@ class NCSNpp(nn.Module):
         self.time_multiple = patch[1] * 2 ** (self.levels - 1)
         widths = [channels * m for m in multipliers]
         heights = [bins // patch[0] // 2**level for level in range(self.levels)]
-        folded = 2 * patch[0] * patch[1]
-        wanted = folded + (folded // 2 if mask else 0)
+        area = patch[0] * patch[1]
+        self.views = CoherentSums(views, bins) if views else None
+        folded = area * (1 + len(views)) if views else 2 * area
+        wanted = folded + (area if mask and not views else 0)
         self.mask = mask
         noise_dim = 4 * channels
 
@@ -197,7 +204,7 @@ class NCSNpp(nn.Module):
         self.stem = conv(folded, channels, 3)
         self.planes = nn.Conv1d(cond_dim, cond_planes * heights[0], 1) if cond_dim is not None and cond_planes else None
         self.plane_stem = conv(cond_planes, channels, 3, gain=NEAR_ZERO) if cond_planes else None
-        self.local_stem = conv(folded // 2, channels, 3, gain=NEAR_ZERO) if local else None
+        self.local_stem = conv(area, channels, 3, gain=NEAR_ZERO) if local else None
         self.frequency = nn.ParameterList(
             [nn.Parameter(torch.zeros(width, height, 1)) for width, height in zip(widths, heights, strict=True)]
             if frequency_embedding
@@ -232,7 +239,7 @@ class NCSNpp(nn.Module):
             if level:
                 self.grow.append(block(width, width, "up"))
         self.output = conv(wanted, wanted, 1)
-        self.local_head = conv(width, folded // 2, 3, gain=NEAR_ZERO) if local else None
+        self.local_head = conv(width, area, 3, gain=NEAR_ZERO) if local else None
 
     def _fold(self, x: Tensor) -> Tensor:
         """Planes (N, C, bins, frames) -> (N, C * patch, bins / patch, frames / patch)."""
@@ -252,6 +259,10 @@ class NCSNpp(nn.Module):
         magnitude = x.square().sum(1, keepdim=True).add(1e-8).sqrt()
         return x * magnitude ** (self.compression - 1)
 
+    def _magnitudes(self, views: Tensor) -> Tensor:
+        """Compressed magnitudes (N, V, bins, frames) of (N, V, 2, bins, frames), about zero on average for white noise."""
+        return (views.square().sum(2) + 1e-8) ** (self.compression / 2) - 0.9
+
     def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor | None = None, local: Tensor | None = None) -> Tensor:
         """The raw network F.
 
@@ -267,7 +278,9 @@ class NCSNpp(nn.Module):
         if x.shape[-1] % self.time_multiple:
             raise ValueError(f"{x.shape[-1]} frames were given; pad to a multiple of {self.time_multiple}")
         noise = self.embed(c_noise)
-        pyramid_in = self._fold(self._compress(x / self.scale))
+        views = None if self.views is None else torch.cat([x[:, None].float(), self.views(x)], dim=1)
+        seen = self._compress(x / self.scale) if views is None else self._magnitudes(views / self.scale)
+        pyramid_in = self._fold(seen)
         h = self.stem(pyramid_in)
         if self.planes is not None and self.plane_stem is not None and cond is not None:
             planes = resample_time(self.planes(cond), h.shape[-1])
@@ -306,9 +319,12 @@ class NCSNpp(nn.Module):
                 h = self.grow[step](h, noise, cond)
         assert pyramid_out is not None
         planes = self._unfold(self.output(pyramid_out))
-        out = planes[:, :2] * self.scale
-        if self.mask:
-            out = out + planes[:, 2:] * x
+        if views is not None:
+            out = (planes[:, :, None] * views).sum(1)
+        else:
+            out = planes[:, :2] * self.scale
+            if self.mask:
+                out = out + planes[:, 2:] * x
         if self.local_head is not None:
             out = torch.cat([out, self._unfold(self.local_head(last))], dim=1)
         return out

@@ -8,6 +8,8 @@ from avdiff.nets.ncsnpp import NCSNpp
 from avdiff.nets.visual import CachedFeatures, LipEncoder, LipSpectrum, TemporalAdapter, TransformerAdapter
 from avdiff.priors.edm import EDMPrior
 
+# twice the frames of a window and five times, each at the middle of a bin and between two
+VIEWS = ((2, 0.0), (2, 0.5), (5, 0.0), (5, 0.5))
 STFT_SCALE = 9.8  # real and imaginary deviation of unit-variance white noise at Hann 510, hop 160
 
 
@@ -28,7 +30,9 @@ def paper_speech() -> EDMPrior:
     )
 
 
-def _small(cond_dim: int | None = None, cond_planes: int = 0) -> NCSNpp:
+def _small(
+    cond_dim: int | None = None, cond_planes: int = 0, views: tuple[tuple[int, float], ...] = ()
+) -> NCSNpp:
     return NCSNpp(
         channels=32,
         multipliers=(1, 1, 2, 4),
@@ -38,8 +42,9 @@ def _small(cond_dim: int | None = None, cond_planes: int = 0) -> NCSNpp:
         frequency_embedding=True,
         compression=0.5,
         scale=STFT_SCALE,
-        mask=True,
+        mask=not views,
         local=True,
+        views=views,
     )
 
 
@@ -52,7 +57,7 @@ def small_speech() -> EDMPrior:
     """The shipped speech prior's shape: its own small lip encoder, frozen after pre-training."""
     encoder, adapter = LipEncoder(), TemporalAdapter(192, 128)
     heard = LipSpectrum(encoder.dim)
-    network = _small(cond_dim=adapter.dim + heard.dim, cond_planes=4)
+    network = _small(adapter.dim + heard.dim, cond_planes=4, views=VIEWS)
     return EDMPrior(network, encoder=encoder, adapter=adapter, heard=heard, coloured=True)
 
 
@@ -75,6 +80,7 @@ def tiny_speech() -> EDMPrior:
         cond_dim=adapter.dim + heard.dim,
         cond_planes=1,
         local=True,
+        views=VIEWS[:1],
     )
     return EDMPrior(network, encoder=encoder, adapter=adapter, heard=heard, coloured=True)
 
