@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avdiff.audio.representation import local_mean
+from avdiff.audio.representation import STFT, local_mean
+from avdiff.types import SAMPLE_RATE
 
+_PERIOD = 4096  # points of a period of a buzz
 _DB = math.log(10) / 20  # natural log of an amplitude a decibel
 
 
@@ -19,29 +21,93 @@ class RandomCovariance:
     """Random diagonal covariances in the STFT, and what the denoiser is told of them.
 
     A covariance is a sum of one or two components, each the product of a tilt, smooth random fields over frequency, time
-    and both, pauses, and the harmonics of a gliding pitch. No recording takes part. The denoiser is told some of them
-    exactly, and others smoothed, over neighbouring bins or over all of them, and off by a few decibels, as estimates of other
-    sources are. Ours.
+    and both, pauses, and the harmonics of a gliding pitch. Those of voices instead have the spectrogram of another clean
+    clip, over one such component. The noise is white noise shaped so, or, for some clips, in stretches, a buzz of a gliding
+    pitch and random phases: a denoiser that hears partials add up in phase would else take every partial for its own talker's.
+    All of it is drawn; no mixture of recordings is ever heard. Where lips are all that tells two talkers apart, this is what
+    teaches a prior to read them. The denoiser is told some covariances exactly, and others smoothed, over neighbouring bins or
+    over all of them, and off by a few decibels, as estimates of other sources are. Ours.
 
     Attributes:
         white: share of the clips with white noise, always told exactly: the noise of an unshaped diffusion.
         exact: share of the others that is told exactly.
+        voices: share of the others that have the spectrogram of another clip of the batch.
+        buzz: share of those that are not white whose noise is voiced in stretches.
         floor_db: least level in a bin, relative to the mean power of the clip.
     """
 
     white: float = 0.2
     exact: float = 0.2
+    voices: float = 0.0
+    buzz: float = 0.0
     floor_db: float = -45.0
 
-    def sample(self, count: int, bins: int, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Deviations of the noise and what is told of them, both (count, bins, frames), of unit mean square."""
+    def draw(self, stft: STFT, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise for every clip (count, samples), of unit mean square, and what is told of its deviation (count, bins, frames).
+
+        Args:
+            stft: of the denoiser.
+            clips: clean, (count, samples); with `voices` each lends its spectrogram to the next one's noise.
+        """
+        count, samples = clips.shape
+        voiced = _chance(count, self.buzz, clips.device)
+        powers = stft(clips).abs().square() / stft.energy if self.voices else None
+        deviation, told = self.sample(count, stft.bins, samples // stft.hop + 1, clips.device, powers, voiced)
+        source = torch.randn(count, samples, device=clips.device)
+        if not self.buzz:
+            return stft.inverse(stft(source) * deviation, samples), told
+        shaped = (deviation != 1).any(2, keepdim=True).any(1, keepdim=True)
+        on = _field(count, 1, samples // stft.hop, (1, 1), (3, 24), clips.device).add(0.5).mul(6).sigmoid()
+        on = (on * (voiced & shaped)).repeat_interleave(stft.hop, -1)[:, 0]
+        on = F.pad(on, (0, samples - on.shape[1]))
+        source = on * buzzing(count, samples, clips.device) + (1 - on.square()).sqrt() * source
+        return stft.inverse(stft(source) * deviation, samples), told
+
+    def sample(
+        self,
+        count: int,
+        bins: int,
+        frames: int,
+        device: torch.device,
+        clips: Tensor | None = None,
+        voiced: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Deviations of the noise and what is told of them, both (count, bins, frames), of unit mean square.
+
+        Args:
+            clips: power of the clips of the batch (count, bins, frames), for `voices`. Each takes its next one's.
+            voiced: (count, 1, 1) bool, whose noise will buzz: there a voice lends no harmonics of its own.
+        """
         level = self._component(count, bins, frames, device)
         other = self._component(count, bins, frames, device) + _uniform(count, -12, 0, device) * _DB
         level = torch.where(_chance(count, 0.5, device), torch.logaddexp(2 * level, 2 * other) / 2, level)
-        power = _unit((2 * level).exp()).clamp_min(10 ** (self.floor_db / 10))
+        power = _unit((2 * level).exp()).clamp_min(self._floor)
         told = torch.where(_chance(count, self.exact, device), power, self._guess(power))
+        if self.voices and clips is not None and count > 1:
+            voices, heard = self._voices(clips, power, voiced)
+            voice = _chance(count, self.voices, device)
+            power, told = torch.where(voice, voices, power), torch.where(voice, heard, told)
         white = _chance(count, self.white, device)
         return torch.where(white, 1.0, power).sqrt(), torch.where(white, 1.0, told).sqrt()
+
+    @property
+    def _floor(self) -> float:
+        return 10 ** (self.floor_db / 10)
+
+    def _voices(self, clips: Tensor, ground: Tensor, voiced: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Power of noise like other clips over some `ground` of unit mean, and what is told of it."""
+        count, device = len(clips), clips.device
+        power = _unit(clips.roll(1, 0) + 1e-10)
+        size = torch.rand(count, 1, 1, device=device)
+        near = torch.where(size < 2 / 3, local_mean(power, 3, 3), local_mean(power, 5, 9))
+        near = torch.where(size < 1 / 3, power, near)
+        power = near if voiced is None else torch.where(voiced, local_mean(power, 9, 5), near)
+        power = _unit(power + ground * 10 ** (_uniform(count, -15, 3, device) / 10)).clamp_min(self._floor)
+        how = torch.rand(count, 1, 1, device=device)
+        told = torch.where(how < 0.25, local_mean(power, 3, 3), local_mean(power, 5, 9))
+        told = torch.where(how > 0.55, local_mean(power, 25, 15), told)
+        told = torch.where(how > 0.75, self._guess(power), told)
+        return power, torch.where(_chance(count, self.exact, device), power, told)
 
     def _guess(self, power: Tensor) -> Tensor:
         """What another estimate would say of a covariance: smoothed, sometimes over all of time or of both, and wrong."""
@@ -75,10 +141,20 @@ class RandomCovariance:
         return decibel * _DB
 
 
-def shaped_noise(stft: torch.nn.Module, deviation: Tensor, samples: int) -> Tensor:
-    """Gaussian noise (N, samples) of the given deviation (N, bins, frames) in every bin, that of white noise being one."""
-    white = torch.randn(deviation.shape[0], samples, device=deviation.device)
-    return stft.inverse(stft(white) * deviation, samples)  # type: ignore[operator]
+def buzzing(count: int, samples: int, device: torch.device) -> Tensor:
+    """All harmonics of gliding pitches of 80 to 300 Hz, at random phases, as dense as white noise: (count, samples)."""
+    glide = _field(count, 1, samples, (1, 1), (2, 12), device)[:, 0]
+    pitch = (_uniform(count, math.log(80), math.log(300), device)[:, 0] + 0.15 * glide).exp() / SAMPLE_RATE
+    harmonic = torch.arange(1, _PERIOD // 2 + 1, device=device)
+    inside = harmonic * pitch.mean(1, keepdim=True) < 0.49  # one period for the whole clip, by its mean pitch
+    phase = 2 * math.pi * torch.rand(count, len(harmonic), device=device)
+    lines = F.pad(torch.polar(inside.float(), phase), (1, 0))
+    period = torch.fft.irfft(lines, _PERIOD, norm="forward")
+    place = (pitch.double().cumsum(1) % 1 * _PERIOD).float()
+    left = place.long()
+    share = place - left
+    near = [period.gather(1, (left + step) % _PERIOD) for step in (0, 1)]
+    return (near[0] + share * (near[1] - near[0])) * pitch.sqrt()
 
 
 def _unit(power: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from avdiff.errors import UserError
-from avdiff.lit.covariance import RandomCovariance, shaped_noise
+from avdiff.lit.covariance import RandomCovariance
 from avdiff.lit.lips import augment
 from avdiff.nets.visual import LipSpectrum
 from avdiff.priors.edm import EDMPrior
@@ -197,10 +197,7 @@ class ScoreModel(pl.LightningModule):
         """Noise of deviation sigma (B,) in mean square, shaped where `covariance` is set; and what the prior is told of it."""
         if self.covariance is None:
             return sigma[:, None] * torch.randn_like(clean), sigma
-        stft = self.prior.stft
-        frames = clean.shape[1] // stft.hop + 1
-        deviation, told = self.covariance.sample(len(clean), stft.bins, frames, clean.device)
-        noise = shaped_noise(stft, deviation, clean.shape[1])
+        noise, told = self.covariance.draw(self.prior.stft, clean)
         return sigma[:, None] * noise, sigma[:, None, None] * told
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -30,9 +30,7 @@ def paper_speech() -> EDMPrior:
     )
 
 
-def _small(
-    cond_dim: int | None = None, cond_planes: int = 0, views: tuple[tuple[int, float], ...] = ()
-) -> NCSNpp:
+def _small(cond_dim: int | None = None, cond_planes: int = 0, views: tuple[tuple[int, float], ...] = ()) -> NCSNpp:
     return NCSNpp(
         channels=32,
         multipliers=(1, 1, 2, 4),

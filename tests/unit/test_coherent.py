@@ -55,4 +55,4 @@ def test_a_network_with_views_turns_with_its_input() -> None:
         [y[:, 0] * math.cos(1) - y[:, 1] * math.sin(1), y[:, 0] * math.sin(1) + y[:, 1] * math.cos(1)], 1
     )
     assert y.std() > 0.01
-    assert torch.allclose(z, expected, atol=1e-4 * float(y.abs().max()))
+    assert torch.allclose(z, expected, atol=1e-4 * y.abs().max().item())
