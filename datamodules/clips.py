@@ -80,6 +80,27 @@ class ClipFolder(Dataset):
         }
 
 
+class WithVoice(Dataset):
+    """Clips, each with the sound of some clip of talkers beside it as `voice` (T,).
+
+    Args:
+        clips, voices: as dicts with `audio`, of equal length.
+        random: any voice; else one that the index tells.
+    """
+
+    def __init__(self, clips: Dataset, voices: Dataset, random: bool) -> None:
+        self.clips, self.voices, self.random = clips, voices, random
+
+    def __len__(self) -> int:
+        return len(self.clips)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        count = len(self.voices)  # type: ignore[arg-type]
+        item = self.clips[index]
+        which = int(torch.randint(count, ())) if self.random else index % count
+        return {**item, "voice": self.voices[which]["audio"]}
+
+
 def padded(array: np.ndarray, length: int, value: int = 0) -> np.ndarray:
     """(n, ...) filled up at its end to (length, ...)."""
     out = np.full((length, *array.shape[1:]), value, array.dtype)
@@ -139,7 +160,7 @@ class CleanClips(TrainingClips):
         for path in self.real:
             train += [folder(path / "train", self.seconds, True)] * self.repeat
         self.train: Dataset = ConcatDataset(train)
-        self.val = folder(self.generate("val", self.val_clips), 4.0, False, self.val_clips)
+        self.val: Dataset = folder(self.generate("val", self.val_clips), 4.0, False, self.val_clips)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.val, self.batch_size)

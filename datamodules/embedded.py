@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.clips import CleanClips
+from datamodules.clips import CleanClips, ClipFolder, WithVoice
 from datamodules.synthetic.corpus import noise_corpus, speech_corpus
 
 
@@ -22,9 +23,46 @@ class EmbeddedVoices(EmbeddedSpeech):
 
 
 class EmbeddedNoise(CleanClips):
-    """Procedural noises. See `datamodules.clips.CleanClips` for the arguments."""
+    """Procedural noises.
+
+    Args:
+        voices: embedded talkers, of whom each noise has one beside it: `avdiff.lit.covariance` takes their spectrograms
+            for the noise that a noise is to be told from. 0 for none.
+        batch_size, seconds, workers, real, repeat, clips, val_clips, generators, seed: see `datamodules.clips.CleanClips`.
+    """
 
     video = False
 
+    def __init__(
+        self,
+        voices: int = 0,
+        batch_size: int = 8,
+        seconds: float = 2.0,
+        workers: int = 0,
+        real: Sequence[Path] = (),
+        repeat: int = 1,
+        clips: int = 1000,
+        val_clips: int = 48,
+        generators: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, seconds, workers, real, repeat, clips, 0, val_clips, generators, seed)
+        self.voices = voices
+
     def generate(self, split: str, clips: int) -> Path:
         return noise_corpus(split, clips, workers=self.generators).folder
+
+    def prepare_data(self) -> None:
+        super().prepare_data()
+        if self.voices:
+            speech_corpus("train", self.voices, workers=self.generators)
+            speech_corpus("val", self.val_clips, workers=self.generators)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.voices:
+            talkers = speech_corpus("train", self.voices, workers=self.generators).folder
+            known = ClipFolder(talkers, self.seconds, True, self.voices, video=False)
+            self.train = WithVoice(self.train, known, random=True)
+            others = speech_corpus("val", self.val_clips, workers=self.generators).folder
+            self.val = WithVoice(self.val, ClipFolder(others, 4.0, False, self.val_clips, video=False), random=False)

@@ -47,7 +47,7 @@ class RandomCovariance:
 
         Args:
             stft: of the denoiser.
-            clips: clean, (count, samples); with `voices` each lends its spectrogram to the next one's noise.
+            clips: of talkers, (count, samples); with `voices` each lends its spectrogram to the next one's noise.
         """
         count, samples = clips.shape
         voiced = _chance(count, self.buzz, clips.device)

@@ -74,7 +74,8 @@ class PolyUniform(SigmaLaw):
 class ScoreModel(pl.LightningModule):
     """Denoising score matching: E || D(x0 + sigma n; sigma, v) - x0 ||² (SSNAPS, eq. 3), weighted as in EDM.
 
-    A batch is a dict: `audio` (B, T) float; for a prior with video also `visual` (B, F, ...) and `seen` (B, F) bool.
+    A batch is a dict: `audio` (B, T) float; for a prior with video also `visual` (B, F, ...) and `seen` (B, F) bool; for a noise
+    prior perhaps `voice` (B, T), whose spectrograms `covariance` takes for its noise in place of the clips' own.
 
     Args:
         prior: what is trained.
@@ -193,11 +194,11 @@ class ScoreModel(pl.LightningModule):
             likelihood = (power.detach() / variance + variance.log() - 2 * c_out.log()).mean((1, 2))
         return (weight * power).mean((1, 2)), difference.square().mean(-1), likelihood
 
-    def _noise(self, clean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def _noise(self, clean: Tensor, sigma: Tensor, voice: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Noise of deviation sigma (B,) in mean square, shaped where `covariance` is set; and what the prior is told of it."""
         if self.covariance is None:
             return sigma[:, None] * torch.randn_like(clean), sigma
-        noise, told = self.covariance.draw(self.prior.stft, clean)
+        noise, told = self.covariance.draw(self.prior.stft, clean if voice is None else voice)
         return sigma[:, None] * noise, sigma[:, None, None] * told
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -213,7 +214,9 @@ class ScoreModel(pl.LightningModule):
         keep = torch.rand(count, device=clean.device) >= self.dropout
         if self.prior.conditional:
             batch = batch | {"visual": self._varied(batch["visual"])}
-        loss, _, likelihood = self.error(clean, *self._noise(clean, sigma), self.condition(batch, keep))
+        loss, _, likelihood = self.error(
+            clean, *self._noise(clean, sigma, batch.get("voice")), self.condition(batch, keep)
+        )
         self.log("train/loss", loss.mean(), prog_bar=True, batch_size=count)
         total = loss.mean()
         if likelihood is not None:
@@ -236,7 +239,7 @@ class ScoreModel(pl.LightningModule):
         self._validate_levels(clean, conditions, generator)
         self._validate_gains(audio, conditions[""], generator)
         if self.covariance is not None:
-            self._validate_shaped(clean, conditions, batch_idx)
+            self._validate_shaped(clean, batch.get("voice"), conditions, batch_idx)
 
     def _log_error(self, name: str, square: Tensor, clean: Tensor) -> Tensor:
         """Log squared error (B,) in dB relative to the power of the clips (B, T), as val/error_db_<name>."""
@@ -274,11 +277,13 @@ class ScoreModel(pl.LightningModule):
             _, square, _ = self.error(clean, sigma[:, None] * noise, sigma, cond)
             self._log_error(f"gain_{decibel}", square, clean)
 
-    def _validate_shaped(self, clean: Tensor, conditions: Mapping[str, Tensor | None], seed: int) -> None:
+    def _validate_shaped(
+        self, clean: Tensor, voice: Tensor | None, conditions: Mapping[str, Tensor | None], seed: int
+    ) -> None:
         """The error in noise whose level differs from bin to bin, as loud as the data."""
         with torch.random.fork_rng(devices=[clean.device] if clean.is_cuda else []):
             torch.manual_seed(seed)
-            shaped = self._noise(clean, clean.new_full((len(clean),), self.prior.sigma_data))
+            shaped = self._noise(clean, clean.new_full((len(clean),), self.prior.sigma_data), voice)
         for name, cond in conditions.items():
             _, square, likelihood = self.error(clean, *shaped, cond)
             self._log_error(f"shaped{name}", square, clean)

@@ -84,6 +84,17 @@ def test_shaped_noise_has_the_level_that_was_drawn_and_the_prior_is_told_of_it()
     assert 10 < white.sum() < 54
 
 
+def test_a_batch_with_voices_lends_them_to_the_noise() -> None:
+    torch.manual_seed(0)
+    model = ScoreModel(tiny_noise(), covariance=RandomCovariance(white=0.0, exact=1.0, voices=1.0))
+    tone = torch.sin(2 * torch.pi * 4000 / 16_000 * torch.arange(16_000)).expand(32, -1)
+    own, lent = (
+        model._noise(torch.zeros(32, 16_000), torch.full((32,), 0.05), voice)[1].square() for voice in (None, tone)
+    )
+    band = slice(126, 130)  # 4 kHz is bin 127.5
+    assert (lent[:, band].mean((1, 2)) > 5 * own[:, band].mean((1, 2))).float().mean() > 0.8
+
+
 def test_the_likelihood_of_the_error_is_best_where_the_variance_is_right() -> None:
     model = ScoreModel(tiny_noise())
     clean, noise = torch.randn(2, 8, 16_000).unbind(0)
