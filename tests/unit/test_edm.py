@@ -154,7 +154,7 @@ def test_the_preconditioning_stays_in_float32_where_the_network_runs_in_bfloat16
     """At low noise the denoiser is the input, whose rounding to bfloat16 would be heard in it."""
     prior, seen = tiny_speech(), []
     prior.network.register_forward_pre_hook(lambda module, given: seen.append([t.dtype for t in given]))
-    prior.network.register_forward_hook(lambda module, given, out: seen.append([out.dtype]))
+    prior.network.stem.register_forward_hook(lambda module, given, out: seen.append([out.dtype]))
     x = torch.randn(2, 6400) * 0.05
     sigma = torch.tensor([1e-6, 1e-5])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
