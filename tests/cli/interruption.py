@@ -48,8 +48,8 @@ class Recorder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         drawn = pl_module._noise
 
-        def noise(clean: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            made = drawn(clean, sigma)
+        def noise(clean: torch.Tensor, sigma: torch.Tensor, *others: object) -> tuple[torch.Tensor, torch.Tensor]:
+            made = drawn(clean, sigma, *others)
             self._noise = float((made[0] / sigma[:, None])[0, 0])
             return made
 
