@@ -70,6 +70,11 @@ def calibration(draws: Tensor, truth: Tensor, classes: int = 4) -> Calibration:
     )
 
 
+def ratios(estimates: Tensor, sources: Tensor) -> Tensor:
+    """SI-SDR in dB (K,) of (K, T)."""
+    return torch.tensor([si_sdr(estimate, source) for estimate, source in zip(estimates, sources, strict=True)])
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -88,11 +93,11 @@ def main() -> None:
         observation = collate([item])
         results = [separator.separate(observation, rng=ClipNoise(s, observation.key)) for s in range(options.draws)]
         draws = torch.stack([result.sources[0].float() for result in results])
-        single = si_sdr(draws, item.sources.expand_as(draws))
+        single = torch.stack([ratios(draw, item.sources) for draw in draws])
         fits = [(result.info.get("data_fit_db") or [None])[0] for result in results]
         fit = max(range(options.draws), key=lambda draw: fits[draw] if fits[draw] is not None else -torch.inf)
         scores["one draw"].append(single.mean(0))
-        scores["mean of all"].append(si_sdr(draws.mean(0), item.sources))
+        scores["mean of all"].append(ratios(draws.mean(0), item.sources))
         scores["best fit"].append(single[fit])
         scores["best draw"].append(single.amax(0))
         unit = item.mixture.square().mean().sqrt()
