@@ -10,7 +10,8 @@ from pathlib import Path
 import soundfile
 import torch
 
-from avdiff.metrics.evaluate import Score, score
+from avdiff.metrics.evaluate import score
+from avdiff.metrics.table import Score
 from avdiff.report.figures import Panel, png, spectrograms
 from avdiff.report.page import Player, Section, metrics_table, write_page
 from avdiff.rng import ClipNoise

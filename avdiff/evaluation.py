@@ -23,8 +23,8 @@ from avdiff.audio.consistency import make_consistent
 from avdiff.errors import UserError
 from avdiff.lit.store import FAILURE, RECORD
 from avdiff.metrics.asr import Heard, Recogniser
-from avdiff.metrics.evaluate import CORE, METRICS, Metric, Score, best_order, score
-from avdiff.metrics.table import Row
+from avdiff.metrics.evaluate import CORE, METRICS, Metric, best_order, score
+from avdiff.metrics.table import Row, Score
 from avdiff.metrics.wer import GridRecogniser, without_letter
 from avdiff.metrics.words import normalise, word_errors
 from avdiff.types import NOISE, SAMPLE_RATE, SPEAKER, Role, source_names
@@ -200,6 +200,14 @@ def read_estimates(folder: Path, key: str, layout: tuple[Role, ...], samples: in
     return sources, reasons
 
 
+def _to_score(folder: Path, entry: Listed, reference: Reference, consistent: bool) -> tuple[Tensor, dict[str, str]]:
+    """`read_estimates`, made to add up where that is asked for and all are there."""
+    estimates, reasons = read_estimates(folder, entry.key, entry.layout, len(reference.mixture))
+    if consistent and not reasons:
+        estimates = make_consistent(estimates, reference.mixture)
+    return estimates, reasons
+
+
 def _scores_file(kept: Path, key: str) -> Path:
     return kept / key / SCORES
 
@@ -253,9 +261,7 @@ def _score_clip(
     entry, form = references.entries()[index], "consistent" if consistent else "raw"
     known = _current(folder, entry, kept, form)
     stamp, reference = _stamp(folder, entry), references[index]
-    estimates, reasons = read_estimates(folder, entry.key, entry.layout, len(reference.mixture))
-    if consistent and not reasons:
-        estimates = make_consistent(estimates, reference.mixture)
+    estimates, reasons = _to_score(folder, entry, reference, consistent)
     scores: list[Score] = []
     seconds: dict[str, float] = known.get("seconds", {})
     new = {name: metric for name, metric in metrics.items() if name not in known.get("metrics", ())}
@@ -338,9 +344,7 @@ def _heard_errors(
         cases: list[tuple[int, Reference, Tensor, dict[str, str]]] = []
         for index in range(start, min(start + block, len(entries))):
             reference = references[index]
-            estimates, reasons = read_estimates(folder, entries[index].key, reference.layout, len(reference.mixture))
-            if scoring.consistent and not reasons:
-                estimates = make_consistent(estimates, reference.mixture)
+            estimates, reasons = _to_score(folder, entries[index], reference, scoring.consistent)
             cases.append((index, reference, estimates, reasons))
         signals = [
             signal
@@ -378,9 +382,7 @@ def _scenes(
     truth, rows, entries = references.scenes(), list[Row](), references.entries()
     for index, entry in enumerate(entries):
         reference = references[index]
-        estimates, reasons = read_estimates(folder, entry.key, reference.layout, len(reference.mixture))
-        if scoring.consistent and not reasons:
-            estimates = make_consistent(estimates, reference.mixture)
+        estimates, reasons = _to_score(folder, entry, reference, scoring.consistent)
         noise = reference.layout.index(NOISE)
         residual = reference.mixture - estimates.sum(0) + estimates[noise]
         signals = [reference.sources[noise], reference.mixture, estimates[noise], residual]

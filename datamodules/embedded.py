@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.clips import CleanClips, ClipFolder, WithVoice
+from datamodules.clips import CleanClips, WithVoice
 from datamodules.synthetic.corpus import noise_corpus, speech_corpus
 
 
@@ -47,22 +47,21 @@ class EmbeddedNoise(CleanClips):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seconds, workers, real, repeat, clips, 0, val_clips, generators, seed)
-        self.voices = voices
+        self.talkers: EmbeddedVoices | None = None
+        if voices:
+            self.talkers = EmbeddedVoices(batch_size, seconds, clips=voices, val_clips=val_clips, generators=generators)
 
     def generate(self, split: str, clips: int) -> Path:
         return noise_corpus(split, clips, workers=self.generators).folder
 
     def prepare_data(self) -> None:
         super().prepare_data()
-        if self.voices:
-            speech_corpus("train", self.voices, workers=self.generators)
-            speech_corpus("val", self.val_clips, workers=self.generators)
+        if self.talkers is not None:
+            self.talkers.prepare_data()
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if self.voices:
-            talkers = speech_corpus("train", self.voices, workers=self.generators).folder
-            known = ClipFolder(talkers, self.seconds, True, self.voices, video=False)
-            self.train = WithVoice(self.train, known, random=True)
-            others = speech_corpus("val", self.val_clips, workers=self.generators).folder
-            self.val = WithVoice(self.val, ClipFolder(others, 4.0, False, self.val_clips, video=False), random=False)
+        if self.talkers is not None:
+            self.talkers.setup(stage)
+            self.train = WithVoice(self.train, self.talkers.train, random=True)
+            self.val = WithVoice(self.val, self.talkers.val, random=False)

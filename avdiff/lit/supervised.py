@@ -16,6 +16,7 @@ from torchmetrics.functional.audio import scale_invariant_signal_distortion_rati
 
 from avdiff.errors import UserError
 from avdiff.lit.lips import augment
+from avdiff.nets.state import first_difference
 from avdiff.nets.visual import VisualEncoder
 from avdiff.rng import drawn_by
 
@@ -62,10 +63,8 @@ class SupervisedModel(pl.LightningModule):
                 raise UserError(f"initial weights {file} do not exist; leave out --model.init_args.initial")
             own = network.state_dict()
             state = {name: value.to(own[name].dtype) for name, value in load_file(file).items() if name in own}
-            if odd := sorted(
-                name for name, value in own.items() if name not in state or state[name].shape != value.shape
-            ):
-                raise UserError(f"{file} does not fit this network: first difference at {odd[0]!r}")
+            if odd := first_difference(own, state):
+                raise UserError(f"{file} does not fit this network: first difference at {odd!r}")
             network.load_state_dict(state)
 
     @abstractmethod

@@ -19,6 +19,7 @@ from avdiff.metrics.estoi import estoi
 from avdiff.metrics.nisqa import DIMENSIONS, Nisqa
 from avdiff.metrics.pesq import pesq, pesq_narrow
 from avdiff.metrics.si_sdr import si_sdr
+from avdiff.metrics.table import Score
 from avdiff.types import OFFSCREEN, ROLES, SPEAKER, Role, check_layout, source_names
 
 TALKERS: tuple[Role, ...] = (SPEAKER, OFFSCREEN)
@@ -68,13 +69,10 @@ class OfPairs:
     def values(
         self, estimates: Tensor, references: Tensor, wanted: Sequence[int], sample_rate: int
     ) -> list[Mapping[str, float] | Undefined]:
-        found: list[Mapping[str, float] | Undefined] = []
-        for k in wanted:
-            try:
-                found.append({self.name: self.measure(estimates[k], references[k], sample_rate)})
-            except Undefined as reason:
-                found.append(reason)
-        return found
+        def value(k: int) -> dict[str, float]:
+            return {self.name: self.measure(estimates[k], references[k], sample_rate)}
+
+        return _of_each(wanted, value)
 
 
 @dataclass(frozen=True)
@@ -102,14 +100,24 @@ class NisqaScores:
     def values(
         self, estimates: Tensor, references: Tensor, wanted: Sequence[int], sample_rate: int
     ) -> list[Mapping[str, float] | Undefined]:
-        found: list[Mapping[str, float] | Undefined] = []
-        for k in wanted:
-            try:
-                told = self.network.dimensions(estimates[k], sample_rate)
-                found.append({nisqa_name(dimension): value for dimension, value in told.items()})
-            except Undefined as reason:
-                found.append(reason)
-        return found
+        def dimensions(k: int) -> dict[str, float]:
+            told = self.network.dimensions(estimates[k], sample_rate)
+            return {nisqa_name(dimension): value for dimension, value in told.items()}
+
+        return _of_each(wanted, dimensions)
+
+
+def _of_each(
+    wanted: Sequence[int], values: Callable[[int], Mapping[str, float]]
+) -> list[Mapping[str, float] | Undefined]:
+    """The values of each source, or why there are none."""
+    found: list[Mapping[str, float] | Undefined] = []
+    for k in wanted:
+        try:
+            found.append(values(k))
+        except Undefined as reason:
+            found.append(reason)
+    return found
 
 
 def nisqa_name(dimension: str) -> str:
@@ -157,31 +165,6 @@ def choose_metrics(names: Iterable[str], nisqa: Path | None = None, dnsmos: Path
             flag = "--dnsmos FOLDER" if name == "dnsmos" else "--nisqa PATH/nisqa.tar"
             raise UserError(f"the metric {name} needs weights that do not come with the package; give them: {flag}")
     return {name: available[name] for name in names}
-
-
-@dataclass(frozen=True)
-class Score:
-    """One row of a table of results.
-
-    Attributes:
-        source: its name (speaker1, ..., offscreen, noise).
-        metric: its name.
-        mixture: value of the unprocessed mixture, NaN where there is none.
-        estimate: value of the estimate, NaN where there is none.
-        reason: why a value is NaN; empty otherwise.
-        model: the network or recogniser that was asked; empty for a formula.
-        weight: of the row in a mean: 1, or the words of its reference for word errors.
-        permuted: the estimate was taken from the order of off-screen talkers that fits best.
-    """
-
-    source: str
-    metric: str
-    mixture: float
-    estimate: float
-    reason: str = ""
-    model: str = ""
-    weight: float = 1.0
-    permuted: bool = False
 
 
 def score(

@@ -10,12 +10,10 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Row:
-    """One figure of one source of one clip.
+class Score:
+    """One figure of one source.
 
     Attributes:
-        condition: of the benchmark.
-        clip: clip id.
         source: its name (speaker1, ..., offscreen, noise).
         metric: its name.
         mixture: value of the unprocessed mixture, NaN where there is none.
@@ -26,8 +24,6 @@ class Row:
         permuted: the estimate was taken from the order of off-screen talkers that fits best.
     """
 
-    condition: str
-    clip: str
     source: str
     metric: str
     mixture: float
@@ -36,6 +32,17 @@ class Row:
     model: str = ""
     weight: float = 1.0
     permuted: bool = False
+
+
+@dataclass(frozen=True)
+class _OfClip:
+    condition: str
+    clip: str
+
+
+@dataclass(frozen=True)
+class Row(Score, _OfClip):
+    """One figure of one source of one clip: its condition of the benchmark and its id, then the `Score`."""
 
     @property
     def role(self) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from avdiff.audio.representation import FrameSTFT
 from avdiff.nets.film import resample_time
-from avdiff.nets.ncsnpp import NEAR_ZERO, Attention, NoiseEmbedding, ResBlock, conv, group_norm
-from avdiff.nets.visual import VisualEncoder
+from avdiff.nets.ncsnpp import NEAR_ZERO, Attention, NoiseEmbedding, ResBlock, conv, fold, group_norm, unfold
+from avdiff.nets.visual import VideoTime, VisualEncoder
 from avdiff.types import SAMPLES_PER_FRAME
 
 _FIR = (1.0, 3.0, 3.0, 1.0)
@@ -71,24 +71,6 @@ class _FaceStage(nn.Module):
         return F.relu(self.norm(x + self.second(x)))
 
 
-class _FaceTime(nn.Module):
-    """Residual depthwise-separable convolution along video frames."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.ReLU(),
-            nn.BatchNorm1d(dim),
-            nn.Conv1d(dim, dim, 3, padding=1, groups=dim, bias=False),
-            nn.PReLU(),
-            nn.GroupNorm(1, dim),
-            nn.Conv1d(dim, dim, 1, bias=False),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
-
-
 class FaceEncoder(VisualEncoder):
     """FlowAVSE's visual encoder, trained with the rest: 1,580,037 parameters.
 
@@ -120,7 +102,7 @@ class FaceEncoder(VisualEncoder):
             nn.Flatten(),
         )
         self.temporal = nn.Sequential(
-            *(_FaceTime(2 * width) for _ in range(5)),
+            *(VideoTime(2 * width, nn.GroupNorm(1, 2 * width)) for _ in range(5)),
             nn.Conv1d(2 * width, dim, 5, padding=2),
             nn.BatchNorm1d(dim),
             nn.ReLU(),
@@ -289,17 +271,6 @@ class AVUNet(nn.Module):
             self.head.append(conv(size, pyramid, 3, gain=NEAR_ZERO))
         self.output = conv(planes + mask, 2 + mask, 1)
 
-    def _fold(self, x: Tensor) -> Tensor:
-        """(N, C, bins, frames) -> (N, C * area, bins / patch, frames / patch)."""
-        p, q = self.patch
-        n, c, h, w = x.shape
-        return x.view(n, c, h // p, p, w // q, q).permute(0, 1, 3, 5, 2, 4).reshape(n, c * p * q, h // p, w // q)
-
-    def _unfold(self, x: Tensor) -> Tensor:
-        p, q = self.patch
-        n, _, h, w = x.shape
-        return x.view(n, -1, p, q, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, -1, h * p, w * q)
-
     def forward(self, x: Tensor, visual: Tensor, time: Tensor | None = None) -> Tensor:
         """(N, planes, bins, frames), (N, F, visual_dim) and, where timed, (N,) in (0, 1] -> (N, 2, bins, frames).
 
@@ -312,7 +283,7 @@ class AVUNet(nn.Module):
         else:
             assert time is not None, "this network takes a time"
             temb = self.embed(time.log())
-        pyramid_in = self._fold(2 * x - 1)
+        pyramid_in = fold(2 * x - 1, self.patch)
         h = self.stem(pyramid_in)
         if self.video_stem is not None and self.plane_stem is not None:
             said = resample_time(self.video_stem(visual.transpose(1, 2)), h.shape[-1])
@@ -340,7 +311,7 @@ class AVUNet(nn.Module):
             if not last:
                 h = self.grow[step](h, temb, None)
         assert pyramid_out is not None
-        planes = self._unfold(pyramid_out)
+        planes = unfold(pyramid_out, self.patch)
         if time is not None and self.divided:
             planes = planes / time[:, None, None, None]
         planes = self.output(planes)

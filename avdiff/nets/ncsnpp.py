@@ -45,6 +45,20 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
+def fold(x: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Planes (N, C, bins, frames) -> (N, C * area, bins / p, frames / q), the area of a patch being p q."""
+    p, q = patch
+    n, c, h, w = x.shape
+    return x.view(n, c, h // p, p, w // q, q).permute(0, 1, 3, 5, 2, 4).reshape(n, c * p * q, h // p, w // q)
+
+
+def unfold(x: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Undo `fold` of any number of planes: (N, C * area, h, w) -> (N, C, bins, frames)."""
+    p, q = patch
+    n, _, h, w = x.shape
+    return x.view(n, -1, p, q, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, -1, h * p, w * q)
+
+
 def down(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
@@ -241,18 +255,6 @@ class NCSNpp(nn.Module):
         self.output = conv(wanted, wanted, 1)
         self.local_head = conv(width, area, 3, gain=NEAR_ZERO) if local else None
 
-    def _fold(self, x: Tensor) -> Tensor:
-        """Planes (N, C, bins, frames) -> (N, C * patch, bins / patch, frames / patch)."""
-        p, q = self.patch
-        n, c, h, w = x.shape
-        return x.view(n, c, h // p, p, w // q, q).permute(0, 1, 3, 5, 2, 4).reshape(n, c * p * q, h // p, w // q)
-
-    def _unfold(self, x: Tensor) -> Tensor:
-        """Undo the folding of any number of planes: (N, planes * patch, h, w) -> (N, planes, bins, frames)."""
-        p, q = self.patch
-        n, _, h, w = x.shape
-        return x.view(n, -1, p, q, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, -1, h * p, w * q)
-
     def _compress(self, x: Tensor) -> Tensor:
         if self.compression == 1:
             return x
@@ -280,13 +282,13 @@ class NCSNpp(nn.Module):
         noise = self.embed(c_noise)
         views = None if self.views is None else torch.cat([x[:, None].float(), self.views(x)], dim=1)
         seen = self._compress(x / self.scale) if views is None else self._magnitudes(views / self.scale)
-        pyramid_in = self._fold(seen)
+        pyramid_in = fold(seen, self.patch)
         h = self.stem(pyramid_in)
         if self.planes is not None and self.plane_stem is not None and cond is not None:
             planes = resample_time(self.planes(cond), h.shape[-1])
             h = h + self.plane_stem(planes.unflatten(1, (self.cond_planes, h.shape[2])))
         if self.local_stem is not None and local is not None:
-            h = h + self.local_stem(self._fold(local[:, None]))
+            h = h + self.local_stem(fold(local[:, None], self.patch))
         if self.frequency:
             h = h + self.frequency[0]
 
@@ -318,7 +320,7 @@ class NCSNpp(nn.Module):
             if step < self.levels - 1:
                 h = self.grow[step](h, noise, cond)
         assert pyramid_out is not None
-        planes = self._unfold(self.output(pyramid_out))
+        planes = unfold(self.output(pyramid_out), self.patch)
         if views is not None:
             out = (planes[:, :, None] * views).sum(1)
         else:
@@ -326,7 +328,7 @@ class NCSNpp(nn.Module):
             if self.mask:
                 out = out + planes[:, 2:] * x
         if self.local_head is not None:
-            out = torch.cat([out, self._unfold(self.local_head(last))], dim=1)
+            out = torch.cat([out, unfold(self.local_head(last), self.patch)], dim=1)
         return out
 
     def _embed_frequency(self, h: Tensor, level: int) -> Tensor:

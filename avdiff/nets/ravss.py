@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avdiff.nets.visual import VisualEncoder
+from avdiff.nets.visual import VideoTime, VisualEncoder
 from avdiff.types import SAMPLES_PER_FRAME
 
 
@@ -188,24 +188,6 @@ def _full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
 
 
-class _LipTime(nn.Module):
-    """Residual depthwise-separable convolution along video frames."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.ReLU(),
-            nn.BatchNorm1d(dim),
-            nn.Conv1d(dim, dim, 3, padding=1, groups=dim, bias=False),
-            nn.PReLU(),
-            nn.BatchNorm1d(dim),
-            nn.Conv1d(dim, dim, 1, bias=False),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
-
-
 class RAVSS(nn.Module):
     """Every source of a mixture at once: talkers with lips, talkers without, and noise, which is one more source without.
 
@@ -255,7 +237,9 @@ class RAVSS(nn.Module):
         if freeze_encoder:
             encoder.requires_grad_(False)
         lips = encoder.dim
-        self.visual = nn.Sequential(*(_LipTime(lips) for _ in range(lip_layers)), nn.Conv1d(lips, dim, 1, bias=False))
+        self.visual = nn.Sequential(
+            *(VideoTime(lips, nn.BatchNorm1d(lips)) for _ in range(lip_layers)), nn.Conv1d(lips, dim, 1, bias=False)
+        )
         self.analysis = nn.Conv1d(1, filters, 2 * stride, stride, bias=False)
         self.synthesis = nn.ConvTranspose1d(filters, 1, 2 * stride, stride, bias=False)
         self.norm = nn.GroupNorm(1, filters)

@@ -28,6 +28,29 @@ class VisualEncoder(nn.Module, ABC):
         """(N, F, 96, 96) uint8 grey mouth crops at 25 fps -> (N, F, dim)."""
 
 
+class VideoTime(nn.Module):
+    """Residual depthwise-separable convolution along video frames: (N, dim, F) -> (N, dim, F).
+
+    Args:
+        dim: channels.
+        norm: between the two convolutions, of `dim` channels.
+    """
+
+    def __init__(self, dim: int, norm: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.BatchNorm1d(dim),
+            nn.Conv1d(dim, dim, 3, padding=1, groups=dim, bias=False),
+            nn.PReLU(),
+            norm,
+            nn.Conv1d(dim, dim, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
 class CachedFeatures(VisualEncoder):
     """Features that were computed beforehand pass through: (N, F, dim) -> (N, F, dim)."""
 

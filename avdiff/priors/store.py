@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from avdiff.errors import UserError
+from avdiff.nets.state import checkpoint_part, first_difference
 from avdiff.priors.edm import EDMPrior
 from avdiff.priors.presets import PRESETS
 
@@ -22,8 +23,8 @@ def _folder(source: str) -> Path:
     return Path(source)
 
 
-def _size(shape: torch.Size | None) -> str:
-    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
+def _size(tensor: torch.Tensor | None) -> str:
+    return "missing" if tensor is None else " x ".join(map(str, tensor.shape)) or "a number"
 
 
 def load_prior(source: str) -> EDMPrior:
@@ -51,12 +52,11 @@ def load_prior(source: str) -> EDMPrior:
         raise UserError(f"{config} names the unknown preset {preset!r}; the presets are {', '.join(PRESETS)}")
     prior = PRESETS[preset]()
     state = {name: tensor.float() for name, tensor in load_file(weights).items()}
-    own = {name: tensor.shape for name, tensor in prior.state_dict().items()}
-    given = {name: tensor.shape for name, tensor in state.items()}
-    if odd := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
+    own = prior.state_dict()
+    if odd := first_difference(own, state):
         raise UserError(
-            f"{weights} does not fit preset {preset}: first difference at {odd[0]!r}, which is "
-            f"{_size(given.get(odd[0]))} in the file and {_size(own.get(odd[0]))} in the preset; give weights of this preset"
+            f"{weights} does not fit preset {preset}: first difference at {odd!r}, which is "
+            f"{_size(state.get(odd))} in the file and {_size(own.get(odd))} in the preset; give weights of this preset"
         )
     prior.load_state_dict(state)
     return prior.eval().requires_grad_(False)
@@ -82,10 +82,7 @@ def export_checkpoint(checkpoint: Path, preset: str, folder: Path) -> None:
     Raises:
         UserError: the checkpoint is missing, or does not fit the preset.
     """
-    if not checkpoint.is_file():
-        raise UserError(f"checkpoint {checkpoint} does not exist; train first, or give the path of a .ckpt file")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    prior = {name.removeprefix("prior."): tensor for name, tensor in state.items() if name.startswith("prior.")}
+    prior = checkpoint_part(checkpoint, "prior")
     expected = PRESETS[preset]().state_dict().keys()
     if prior.keys() != expected:
         odd = sorted(prior.keys() ^ expected)[0]

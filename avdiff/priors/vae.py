@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
+from avdiff.nets.state import first_difference
 from avdiff.nets.vae import Decoder, Gaussian, GaussianMixture, LipPrior, LipProjection, Posterior
 from avdiff.nets.visual import VisualEncoder
 from avdiff.priors.store import load_prior
@@ -225,10 +226,7 @@ def load_vae(source: str) -> SpeechVAE:
         raise UserError(f"{config} names the unknown preset {settings['preset']!r}; there are {', '.join(PRESETS)}")
     vae = PRESETS[settings["preset"]](load_lips(settings["lips"]))
     state = {name: value.float() for name, value in load_file(weights).items()}
-    own = vae.own_state()
-    given = {name: value.shape for name, value in state.items()}
-    expected = {name: value.shape for name, value in own.items()}
-    if odd := sorted(name for name in own.keys() | given.keys() if expected.get(name) != given.get(name)):
-        raise UserError(f"{weights} does not fit preset {settings['preset']}: first difference at {odd[0]!r}")
+    if odd := first_difference(vae.own_state(), state):
+        raise UserError(f"{weights} does not fit preset {settings['preset']}: first difference at {odd!r}")
     vae.load_state_dict(state, strict=False)  # the lip encoder has its own
     return vae.eval().requires_grad_(False)

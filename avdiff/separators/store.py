@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from avdiff.errors import UserError
 from avdiff.nets.flowavse import FlowAVSE
 from avdiff.nets.ravss import RAVSS
+from avdiff.nets.state import checkpoint_part, first_difference
 from avdiff.nets.visual_mask import VisualMask
 from avdiff.priors.store import save_prior
 from avdiff.separators.presets import PRESETS, System
@@ -87,17 +88,11 @@ def export_system(checkpoint: Path, preset: str, folder: Path) -> None:
     Raises:
         UserError: the checkpoint is missing, or does not fit the preset.
     """
-    if not checkpoint.is_file():
-        raise UserError(f"checkpoint {checkpoint} does not exist; train first, or give the path of a .ckpt file")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    own = checkpoint_part(checkpoint, "network")
     _check(PRESETS[preset](), own, f"{checkpoint} does not fit preset {preset}")
     save_prior(folder, preset, own)
 
 
 def _check(system: System, state: dict[str, torch.Tensor], problem: str) -> None:
-    expected = {name: tensor.shape for name, tensor in system.state_dict().items()}
-    given = {name: tensor.shape for name, tensor in state.items()}
-    odd = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
-    if odd:
-        raise UserError(f"{problem}: first difference at {odd[0]!r}")
+    if odd := first_difference(system.state_dict(), state):
+        raise UserError(f"{problem}: first difference at {odd!r}")

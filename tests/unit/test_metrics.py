@@ -19,10 +19,11 @@ from avdiff.errors import UserError
 from avdiff.metrics.base import Undefined
 from avdiff.metrics.bss import interference_and_artifacts
 from avdiff.metrics.estoi import estoi
-from avdiff.metrics.evaluate import METRICS, NISQA_METRICS, OfPairs, Score, choose_metrics, score
+from avdiff.metrics.evaluate import METRICS, NISQA_METRICS, OfPairs, choose_metrics, score
 from avdiff.metrics.nisqa import Nisqa
 from avdiff.metrics.pesq import pesq, pesq_narrow
 from avdiff.metrics.si_sdr import si_sdr
+from avdiff.metrics.table import Score
 from avdiff.metrics.wer import SLOTS, GridRecogniser, without_letter, word_error_rate
 
 RATE = 16_000
