@@ -32,6 +32,7 @@ class RandomCovariance:
         white: share of the clips with white noise, always told exactly: the noise of an unshaped diffusion.
         exact: share of the others that is told exactly.
         voices: share of the others that have the spectrogram of another clip of the batch.
+        second: share of those with the spectrogram of one more clip in them, down to 12 dB weaker than the first.
         buzz: share of those that are not white whose noise is voiced in stretches.
         floor_db: least level in a bin, relative to the mean power of the clip.
     """
@@ -39,6 +40,7 @@ class RandomCovariance:
     white: float = 0.2
     exact: float = 0.2
     voices: float = 0.0
+    second: float = 0.0
     buzz: float = 0.0
     floor_db: float = -45.0
 
@@ -97,7 +99,10 @@ class RandomCovariance:
     def _voices(self, clips: Tensor, ground: Tensor, voiced: Tensor | None) -> tuple[Tensor, Tensor]:
         """Power of noise like other clips over some `ground` of unit mean, and what is told of it."""
         count, device = len(clips), clips.device
-        power = _unit(clips.roll(1, 0) + 1e-10)
+        power, another = (_unit(clips.roll(places, 0) + 1e-10) for places in (1, 2))
+        if self.second:
+            gain = 10 ** (_uniform(count, -12, 0, device) / 10) * _chance(count, self.second, device)
+            power = _unit(power + gain * another)
         size = torch.rand(count, 1, 1, device=device)
         near = torch.where(size < 2 / 3, local_mean(power, 3, 3), local_mean(power, 5, 9))
         near = torch.where(size < 1 / 3, power, near)

@@ -133,3 +133,7 @@ class BoundPrior(Protocol):
             (B, K, bins, frames) in waveform units: that of white noise with as much energy in the bin.
         """
         ...
+
+    def rescale(self, gains: Tensor) -> None:
+        """From now on every source is that much louder a priori: factors of amplitudes, (B, K)."""
+        ...

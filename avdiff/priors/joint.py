@@ -191,6 +191,10 @@ class BoundJointPrior:
                 parts[source] = known[:, row]
         return torch.stack(cast(list[Tensor], parts), dim=1) * self.gains[..., None, None]
 
+    def rescale(self, gains: Tensor) -> None:
+        """See `avdiff.priors.base.BoundPrior`."""
+        self.gains = self.gains * gains
+
 
 def _bounded(x: Tensor, state: Tensor, sigma: float) -> Tensor:
     """x with no bin of its STFT louder than in the state and than white noise of level sigma; both (B, K, T)."""

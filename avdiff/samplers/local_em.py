@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from avdiff.audio.representation import STFT, local_mean, require_centre
@@ -13,6 +14,7 @@ from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import TOO_FAR, Callback, PosteriorSampler, Progress, Watchdog
 from avdiff.samplers.conditional import gaussian_of
+from avdiff.samplers.levels import LevelFit
 
 _LEAST = 1e-9  # floor of a variance, in squared waveform units: keeps silence finite
 _ESTIMATE = "the priors' estimates are not finite or far too loud; check that the mixture is, and that the weights fit"
@@ -32,11 +34,15 @@ class LocalEM(PosteriorSampler):
     It starts from the variances that the priors give before the mixture is heard. One iteration is exact for white Gaussian
     priors. No draw is made: the result does not depend on the seed. Ours, not SSNAPS's.
 
+    With `levels` the sources' levels are found before the first iteration and again after each, and the bound prior keeps them:
+    annealing that starts here goes on with them.
+
     Attributes:
         iterations: network evaluations a source.
         bins, frames: neighbourhood that variances are smoothed over, odd.
         anchor: a, how much of the prior's own variance is kept, 0 to 1.
         share: part of what the estimates leave of the mixture that is given to them, in proportion to p_k, 0 to 1.
+        levels: how the sources' levels are found; None to take those of the prior.
     """
 
     iterations: int = 3
@@ -44,6 +50,7 @@ class LocalEM(PosteriorSampler):
     frames: int = 9
     anchor: float = 0.2
     share: float = 0.8
+    levels: LevelFit | None = None
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
@@ -76,6 +83,10 @@ class LocalEM(PosteriorSampler):
         mixture = gaussian.mixture[:, None].expand(shape)
         heard = stft(gaussian.mixture)[:, None]
         known = deviation.square()
+        factor = torch.ones_like(known[:, :, :1, :1])
+        if self.levels is not None:
+            factor = self.levels.first(known, heard.abs().square() / stft.energy, gaussian.std**2)
+            known = known * _rescale(prior, factor)
         variance = known
         watchdog = Watchdog(TOO_FAR * prior.sigma_data)
         for i in range(self.iterations):
@@ -89,8 +100,18 @@ class LocalEM(PosteriorSampler):
                 x = stft.inverse(spectrum.flatten(0, 1), samples).unflatten(0, shape[:2])
             level = float(rest.mean().sqrt())
             x = watchdog.check(x, step=i + 1, sigma=level, cause=_ESTIMATE)
-            power = local_mean(spectrum.abs().square() / stft.energy + error, self.bins, self.frames)
+            power = spectrum.abs().square() / stft.energy + error
+            if self.levels is not None:
+                before, factor = factor, self.levels.next(factor, known, power)
+                known = known * _rescale(prior, factor / before)
+            power = local_mean(power, self.bins, self.frames)
             variance = known**self.anchor * power ** (1 - self.anchor)
             if callback is not None:
                 callback(Progress(i + 1, self.iterations, level, x))
         return watchdog.done(x)
+
+
+def _rescale(prior: BoundPrior, factor: Tensor) -> Tensor:
+    """The same factor (B, K, 1, 1) of the variances, once the prior knows of it."""
+    prior.rescale(factor[:, :, 0, 0].sqrt())
+    return factor

@@ -1,0 +1,81 @@
+"""How loud each source is, from the mixture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from avdiff.audio.representation import local_mean, require_centre
+
+_LEAST = 1e-12  # of a variance, in squared waveform units: keeps silence finite
+
+
+@dataclass(frozen=True)
+class LevelFit:
+    """Levels of the sources by maximum likelihood, once their spectra v_k are known but for a factor a_k.
+
+    In the local Gaussian model these are the gains of Itakura-Saito NMF with given spectra, found by its multiplicative rule
+    (Févotte, Bertin, Durrieu, Neural Computation 2009, eq. 3.14, with the exponent 1/2 of majorisation-minimisation):
+
+        a_k <- a_k (sum v_k |Y|² / V² / sum v_k / V)^(1/2),   V = sum_j a_j v_j.
+
+    Without it a recording with little noise is cleaned of noise as loud as the recipe's `levels` say, and loses speech. Ours.
+
+    Attributes:
+        rounds: of the rule; the more, the further levels go from those of the recipe.
+        bins, frames: neighbourhood that |Y|² is a mean over, odd.
+        doubt_db: how much less than what is found is added to the levels of the recipe or taken off, as a Laplace prior
+            around them would have it.
+        least_db, most_db: bounds of what is added.
+    """
+
+    rounds: int = 10
+    bins: int = 3
+    frames: int = 3
+    doubt_db: float = 5.0
+    least_db: float = -35.0
+    most_db: float = 9.0
+
+    def __post_init__(self) -> None:
+        require_centre(self.bins, self.frames)
+
+    def first(self, variance: Tensor, heard: Tensor, extra: float = 0.0) -> Tensor:
+        """Factors a_k of the variances, (B, K, 1, 1).
+
+        Args:
+            variance: v_k, (B, K, bins, frames).
+            heard: |Y|² on the same scale, (B, 1, bins, frames).
+            extra: variance of the likelihood's own noise.
+        """
+        power = local_mean(heard, self.bins, self.frames)
+        factor = torch.ones_like(variance[:, :, :1, :1])
+        for _ in range(self.rounds):
+            total = (factor * variance).sum(1, keepdim=True) + extra + _LEAST
+            share = variance / total
+            factor = factor * (_mean(share * power / total) / _mean(share).clamp_min(_LEAST)).sqrt()
+        return self._believed(factor)
+
+    def next(self, factor: Tensor, variance: Tensor, power: Tensor) -> Tensor:
+        """Factors (B, K, 1, 1) that are to take the place of `factor`, which is in the variances by now.
+
+        By the geometric mean of the ratio of means, which is right for what comes in bursts but sees what has leaked from
+        louder sources, and of the mean of ratios, the rule of EM, to which faint bins are worth as much as loud ones.
+
+        Args:
+            variance: (B, K, bins, frames).
+            power: E|S_k|², (B, K, bins, frames).
+        """
+        change = _mean(power) / _mean(variance) * _mean(power / variance.clamp_min(_LEAST))
+        return self._believed(factor * change.sqrt())
+
+    def _believed(self, factor: Tensor) -> Tensor:
+        decibel = 10 * factor.clamp_min(_LEAST).log10()
+        believed = decibel.square() / (decibel.square() + self.doubt_db**2 + _LEAST)
+        decibel = (decibel * believed).clamp(self.least_db, self.most_db)
+        return 10 ** (decibel / 10)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean((2, 3), keepdim=True)

@@ -1,0 +1,66 @@
+"""Levels of sources from the mixture."""
+
+import pytest
+import torch
+
+from avdiff.likelihood.mixing import GaussianLikelihood
+from avdiff.priors.gaussian import GaussianPrior
+from avdiff.priors.joint import JointPrior
+from avdiff.rng import ClipNoise
+from avdiff.samplers.levels import LevelFit
+from avdiff.samplers.local_em import LocalEM
+from avdiff.types import NOISE, Observation
+
+SAMPLES = 16_000
+
+
+def spectra() -> torch.Tensor:
+    """Variances of two sources, (1, 2, 64, 50): one low and in the first half, one high and throughout."""
+    low = torch.linspace(1, 0.01, 64)[:, None].expand(-1, 50).clone()
+    low[:, 25:] *= 1e-4
+    high = torch.linspace(0.01, 1, 64)[:, None].expand(-1, 50)
+    return torch.stack([low, high])[None]
+
+
+@pytest.mark.parametrize("decibel", [(0.0, 0.0), (6.0, -20.0), (-10.0, 3.0)])
+def test_levels_of_sources_with_known_spectra_are_found(decibel: tuple[float, float]) -> None:
+    gains = 10 ** (torch.tensor(decibel) / 10)[None, :, None, None]
+    total = (gains * spectra()).sum(1, keepdim=True)
+    heard = total * torch.empty_like(total).exponential_(generator=torch.Generator().manual_seed(0))
+    found = LevelFit(rounds=100, bins=1, frames=1, doubt_db=0.0).first(spectra(), heard)
+    assert (10 * found.log10()).flatten().tolist() == pytest.approx(decibel, abs=0.5)
+
+
+def test_the_next_levels_are_those_of_the_estimates() -> None:
+    found = LevelFit(doubt_db=0.0).next(torch.full((1, 2, 1, 1), 0.5), spectra(), 8 * spectra())
+    assert torch.allclose(found, torch.tensor(4.0))
+
+
+def test_doubt_keeps_what_is_small_and_lets_through_what_is_large() -> None:
+    fit = LevelFit(doubt_db=5.0, least_db=-35.0)
+    for change, believed in ((1.0, 1 / 26), (5.0, 2.5), (-20.0, -20 * 400 / 425), (-90.0, -35.0)):
+        power = spectra() * 10 ** (change / 10)
+        found = fit.next(torch.ones(1, 2, 1, 1), spectra(), power)
+        assert (10 * found.log10()).flatten().tolist() == pytest.approx([believed] * 2, abs=1e-3)
+
+
+def test_silence_has_finite_levels() -> None:
+    fit = LevelFit(doubt_db=0.0)
+    found = fit.first(spectra(), torch.zeros(1, 1, 64, 50))
+    assert (10 * found.log10()).flatten().tolist() == pytest.approx([fit.least_db] * 2, abs=1e-3)
+
+
+def test_a_source_louder_than_expected_is_not_held_down_and_the_prior_keeps_the_level() -> None:
+    observation = Observation(
+        ("a",), torch.randn(1, SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.4, None, None, (NOISE,)
+    )
+    kept = {}
+    for levels in (None, LevelFit(doubt_db=0.0, most_db=30.0)):
+        prior = JointPrior({NOISE: GaussianPrior(0.05)}).bind(observation)
+        likelihood = GaussianLikelihood(0.1).bind(observation)
+        LocalEM(3, share=0.0, levels=levels).sample(
+            prior, likelihood, (1, 1, SAMPLES), like=observation.mixture, rng=ClipNoise(0, ("a",))
+        )
+        kept[levels is None] = float(prior.gains[0, 0])
+    assert kept[True] == 1
+    assert 0.05 * kept[False] == pytest.approx((0.4**2 - 0.1**2) ** 0.5, rel=0.05)
