@@ -121,6 +121,31 @@ class WrongLips(MixtureList):
         return replace(mixture, seen=torch.zeros(mixture.mouth.shape[:2], dtype=torch.bool))
 
 
+class AtLevels(MixtureList):
+    """A list at levels of its own: what a method owes to levels that it expects.
+
+    Args:
+        mixtures: the list; every source of a mixture must be heard.
+        snr: of the talkers together over the noise, in dB.
+        step: so many dB every talker is below the one before.
+    """
+
+    def __init__(self, mixtures: MixtureList, snr: float, step: float = 0.0) -> None:
+        self.mixtures, self.snr, self.step = mixtures, snr, step
+
+    def entries(self) -> Sequence[Entry]:
+        return self.mixtures.entries()
+
+    def __getitem__(self, index: int) -> Mixture:
+        mixture = self.mixtures[index]
+        sources = mixture.sources / mixture.sources.square().mean(-1, keepdim=True).sqrt()
+        sources = sources * mixture.sources.square().mean().sqrt()
+        noise = torch.tensor([role == NOISE for role in mixture.layout])
+        sources[~noise] *= 10 ** (-self.step / 20 * torch.arange(int((~noise).sum())))[:, None]
+        sources[noise] *= sources[~noise].sum(0).std() / sources[noise].std() * 10 ** (-self.snr / 20)
+        return replace(mixture, sources=sources, mixture=sources.sum(0))
+
+
 def collate(mixtures: Sequence[Mixture], sample_rate: int = SAMPLE_RATE) -> Observation:
     """What a method may see of mixtures of one layout and length."""
     layouts, lengths = {m.layout for m in mixtures}, {m.mixture.shape[-1] for m in mixtures}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import torch
 
 from avdiff.errors import UserError
 from avdiff.types import NOISE, SPEAKER, Observation
-from datamodules.mixtures import Entry, Mixture, MixtureList, Mixtures, ToyMixtures, WrongLips, collate
+from datamodules.mixtures import AtLevels, Entry, Mixture, MixtureList, Mixtures, ToyMixtures, WrongLips, collate
 
 
 def batches(mixtures: Mixtures, rank: int = 0, processes: int = 1) -> list[Observation]:
@@ -94,3 +95,21 @@ def test_swapped_lips_are_seen_when_those_of_the_other_were() -> None:
 def test_lips_of_a_lone_talker_cannot_be_swapped() -> None:
     with pytest.raises(UserError, match="two visible talkers"):
         WrongLips(Seen(1), "swapped")
+
+
+class Heard(Seen):
+    """The same, with sound."""
+
+    def __getitem__(self, index: int) -> Mixture:
+        sources = torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0)) * 0.1
+        return replace(super().__getitem__(index), sources=sources, mixture=sources.sum(0))
+
+
+def test_a_list_at_other_levels_has_them() -> None:
+    of = AtLevels(Heard(2), snr=20.0, step=8.0)
+    mixture = of[0]
+    power = mixture.sources.var(-1)
+    assert (10 * (power[0] / power[1]).log10()).item() == pytest.approx(8, abs=0.1)
+    assert (10 * (mixture.sources[:2].sum(0).var() / power[2]).log10()).item() == pytest.approx(20, abs=0.1)
+    assert torch.allclose(mixture.mixture, mixture.sources.sum(0))
+    assert of.entries() == Seen(2).entries()
