@@ -195,6 +195,7 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [file.stem for file in files] == [
         "embedded",
         *(f"embedded{k}" for k in range(2, 8)),
+        "enrolled",
         "levels",
         *(f"table{k}" for k in range(2, 8)),
     ]
