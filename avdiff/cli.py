@@ -436,8 +436,13 @@ def _run(given: Sequence[str] | None) -> None:
     if not arguments:
         parser.print_help()
         return
-    options = vars(parser.parse_args(arguments))
+    known, unknown = parser.parse_known_args(arguments)
+    options = vars(known)
     name = options.pop("command")
+    if unknown:
+        raise UserError(
+            f"unrecognized arguments: {' '.join(unknown)}; see {parser.prog}{f' {name}' if name else ''} --help"
+        )
     if name == "prepare":
         from avdiff import prepare
 

@@ -45,7 +45,10 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ("arguments", "sentence"),
     [
         (["separat"], "invalid choice: 'separat'"),
-        (["separate", "talk.mp4", "--colour", "red"], "unrecognized arguments: --colour red"),
+        (
+            ["separate", "talk.mp4", "--colour", "red"],
+            "unrecognized arguments: --colour red; see avdiff separate --help",
+        ),
         (["separate"], "give either one video"),
         (["separate", "nowhere.mp4"], "there is no file nowhere.mp4"),
         (["separate", "nowhere.mp4", "--face", "a.mp4"], "--face goes with --mixture"),
