@@ -17,7 +17,7 @@ class LevelFit:
     """Levels of the sources by maximum likelihood, once their spectra v_k are known but for a factor a_k.
 
     In the local Gaussian model these are the gains of Itakura-Saito NMF with given spectra, found by its multiplicative rule
-    (Févotte, Bertin, Durrieu, Neural Computation 2009, eq. 3.14, with the exponent 1/2 of majorisation-minimisation):
+    (Févotte, Idier, Neural Computation 2011, the majorisation-minimisation algorithm at beta = 0):
 
         a_k <- a_k (sum v_k |Y|² / V² / sum v_k / V)^(1/2),   V = sum_j a_j v_j.
 
@@ -26,8 +26,8 @@ class LevelFit:
     Attributes:
         rounds: of the rule; the more, the further levels go from those of the recipe.
         bins, frames: neighbourhood that |Y|² is a mean over, odd.
-        doubt_db: how much less than what is found is added to the levels of the recipe or taken off, as a Laplace prior
-            around them would have it.
+        doubt_db: a change of the recipe's levels by so much is believed by half, smaller ones less and larger ones more: a
+            change of x is taken as x³ / (x² + doubt_db²).
         least_db, most_db: bounds of what is added.
     """
 
