@@ -58,17 +58,13 @@ class LevelFit:
         return self._believed(factor)
 
     def next(self, factor: Tensor, variance: Tensor, power: Tensor) -> Tensor:
-        """Factors (B, K, 1, 1) that are to take the place of `factor`, which is in the variances by now.
-
-        By the geometric mean of the ratio of means, which is right for what comes in bursts but sees what has leaked from
-        louder sources, and of the mean of ratios, the rule of EM, to which faint bins are worth as much as loud ones.
+        """Factors (B, K, 1, 1) that are to take the place of `factor`, which is in the variances by now: those of the power.
 
         Args:
             variance: (B, K, bins, frames).
             power: E|S_k|², (B, K, bins, frames).
         """
-        change = _mean(power) / _mean(variance) * _mean(power / variance.clamp_min(_LEAST))
-        return self._believed(factor * change.sqrt())
+        return self._believed(factor * _mean(power) / _mean(variance))
 
     def _believed(self, factor: Tensor) -> Tensor:
         decibel = 10 * factor.clamp_min(_LEAST).log10()
