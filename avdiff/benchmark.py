@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -273,10 +274,13 @@ def _digest(separator: Separator) -> str:
 def _claim(folder: Path, settings: str) -> None:
     """Say whose the clips of a folder are, or refuse it."""
     file = folder / SETTINGS
-    if file.exists() and file.read_text(encoding="utf-8") != settings:
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(settings, encoding="utf-8")
+        partial.replace(file)  # whole at once: the processes of a run all come by here
+    elif file.read_text(encoding="utf-8") != settings:
         raise UserError(
             f"the clips in {folder} were made with other settings or weights (see {file}); "
             "give another folder for the results, or remove that one"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(settings, encoding="utf-8")

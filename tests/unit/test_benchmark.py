@@ -103,6 +103,16 @@ def test_clips_of_other_settings_or_weights_are_refused(tmp_path: Path) -> None:
         run(tmp_path, trained)
 
 
+def test_what_says_whose_clips_a_folder_holds_is_written_once(tmp_path: Path) -> None:
+    """Every process of a run claims its folder, and must never read what another is still writing."""
+    run(tmp_path, Halves())
+    (file,) = tmp_path.rglob("settings.yaml")
+    before = file.stat().st_mtime_ns, file.stat().st_ino
+    run(tmp_path, Halves())
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == before
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 def test_a_clip_separated_anew_is_scored_anew(tmp_path: Path) -> None:
     run(tmp_path, Halves())
     store = SeparationStore(tmp_path / "halves")
