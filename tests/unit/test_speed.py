@@ -52,7 +52,7 @@ def test_evaluations_of_every_rung() -> None:
     assert [row.evaluations for row in found] == [
         *[literal] * 3,
         *[interval] * 3,
-        *(guided(30, 2.0, False), guided(10, 0.3, False), 3 + 3 + 1, 3),
+        *(guided(30, 2.0, False), guided(10, 0.3, False), 4 + 3 + 1, 4),
     ]
     assert [row.levels for row in found] == [*[levels] * 6, 30, 10, 3, 0]
     assert [row.extrapolated for row in found] == [*[True] * 7, False, False, False]
