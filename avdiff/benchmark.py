@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from avdiff.errors import UserError
 from avdiff.evaluation import BEST_ORDER, GIVEN_UP, References, Scored, Scoring, score_folder
+from avdiff.files import whole
 from avdiff.lit.callbacks import SeparationWriter
 from avdiff.lit.memory import PeakMemory
 from avdiff.lit.separation import SeparationModule
@@ -275,10 +275,8 @@ def _claim(folder: Path, settings: str) -> None:
     """Say whose the clips of a folder are, or refuse it."""
     file = folder / SETTINGS
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(settings, encoding="utf-8")
-        partial.replace(file)  # whole at once: the processes of a run all come by here
+        with whole(file) as partial:  # the processes of a run all come by here
+            partial.write_text(settings, encoding="utf-8")
     elif file.read_text(encoding="utf-8") != settings:
         raise UserError(
             f"the clips in {folder} were made with other settings or weights (see {file}); "

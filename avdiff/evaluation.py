@@ -21,6 +21,7 @@ from torch import Tensor
 
 from avdiff.audio.consistency import make_consistent
 from avdiff.errors import UserError
+from avdiff.files import whole
 from avdiff.lit.store import FAILURE, RECORD
 from avdiff.metrics.asr import Heard, Recogniser
 from avdiff.metrics.evaluate import CORE, METRICS, Metric, best_order, score
@@ -279,7 +280,7 @@ def _score_clip(
     told = [
         replace(row, estimate=math.nan, reason=reasons[row.source]) if row.source in reasons else row for row in scores
     ]
-    whole = {
+    record = {
         "format": FORMAT,
         "condition": reference.condition,
         "form": form,
@@ -288,11 +289,8 @@ def _score_clip(
         "seconds": seconds,
         "scores": [*known.get("scores", ()), *map(asdict, told)],
     }
-    file = _scores_file(kept, entry.key)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partly = file.with_suffix(f".{os.getpid()}.tmp")
-    partly.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    partly.replace(file)
+    with whole(_scores_file(kept, entry.key)) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _best_order(reference: Reference, estimates: Tensor) -> list[Score]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from avdiff.audio.mixing import scale_to_ratio
 from avdiff.errors import UserError
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, Observation, Role
 from datamodules.sampling import TrainingClips
@@ -138,11 +139,12 @@ class AtLevels(MixtureList):
 
     def __getitem__(self, index: int) -> Mixture:
         mixture = self.mixtures[index]
-        sources = mixture.sources / mixture.sources.square().mean(-1, keepdim=True).sqrt()
-        sources = sources * mixture.sources.square().mean().sqrt()
-        noise = torch.tensor([role == NOISE for role in mixture.layout])
-        sources[~noise] *= 10 ** (-self.step / 20 * torch.arange(int((~noise).sum())))[:, None]
-        sources[noise] *= sources[~noise].sum(0).std() / sources[noise].std() * 10 ** (-self.snr / 20)
+        noise = mixture.layout.index(NOISE)
+        talkers = [k for k in range(len(mixture.layout)) if k != noise]
+        sources = mixture.sources.clone()
+        for below, k in enumerate(talkers):
+            sources[k] = scale_to_ratio(sources[k], sources[talkers[0]], below * self.step)
+        sources[noise] = scale_to_ratio(sources[noise], sources[talkers].sum(0), self.snr)
         return replace(mixture, sources=sources, mixture=sources.sum(0))
 
 

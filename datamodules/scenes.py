@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from avdiff.audio.io import read_audio, resample
 from avdiff.audio.mixing import mix
 from avdiff.audio.scenes import DCASE2020, ESC10, Classes
 from avdiff.errors import UserError
+from avdiff.files import whole
 from avdiff.types import NOISE, SAMPLE_RATE, SPEAKER
 from datamodules.dcase import NAME, dcase_items
 from datamodules.mixtures import Entry, Mixture, MixtureList
@@ -99,11 +99,8 @@ class _Recordings(Dataset[dict[str, Tensor]]):
             samples, rate = read_audio(path)
             mono = resample(torch.from_numpy(samples.mean(0)), rate, RATE)
             if kept is not None:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                partial = kept.with_suffix(f".{os.getpid()}.tmp")
-                with partial.open("wb") as file:
+                with whole(kept) as partial, partial.open("wb") as file:
                     np.save(file, (mono.clamp(-1, 1) * 32767).round().numpy().astype(np.int16))
-                partial.replace(kept)
         return torch.nn.functional.pad(mono, (0, max(0, self.samples - len(mono))))[: self.samples]
 
 

@@ -8,6 +8,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from avdiff.files import whole
+
 
 @dataclass(frozen=True)
 class Score:
@@ -58,12 +60,10 @@ def write_csv(path: Path, rows: Sequence[Any]) -> None:
     """
     if not rows:
         raise ValueError(f"nothing was given to write to {path}")
-    partial = path.with_name(f"{path.name}.tmp")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(field.name for field in fields(rows[0]))
         table.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in astuple(row)] for row in rows)
-    partial.replace(path)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -57,14 +57,14 @@ class LevelFit:
             factor = factor * (_mean(share * power / total) / _mean(share).clamp_min(_LEAST)).sqrt()
         return self._believed(factor)
 
-    def next(self, factor: Tensor, variance: Tensor, power: Tensor) -> Tensor:
-        """Factors (B, K, 1, 1) that are to take the place of `factor`, which is in the variances by now: those of the power.
+    def next(self, variance: Tensor, power: Tensor) -> Tensor:
+        """Factors a_k by what the sources were found to be, (B, K, 1, 1).
 
         Args:
-            variance: (B, K, bins, frames).
+            variance: v_k, (B, K, bins, frames).
             power: E|S_k|², (B, K, bins, frames).
         """
-        return self._believed(factor * _mean(power) / _mean(variance))
+        return self._believed(_mean(power) / _mean(variance))
 
     def _believed(self, factor: Tensor) -> Tensor:
         decibel = 10 * factor.clamp_min(_LEAST).log10()

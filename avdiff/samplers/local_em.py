@@ -82,11 +82,12 @@ class LocalEM(PosteriorSampler):
         stft = STFT().to(like)
         mixture = gaussian.mixture[:, None].expand(shape)
         heard = stft(gaussian.mixture)[:, None]
-        known = deviation.square()
-        factor = torch.ones_like(known[:, :, :1, :1])
+        expected = known = deviation.square()
+        factor = torch.ones_like(expected[:, :, :1, :1])
         if self.levels is not None:
-            factor = self.levels.first(known, heard.abs().square() / stft.energy, gaussian.std**2)
-            known = known * _rescale(prior, factor)
+            factor = self.levels.first(expected, heard.abs().square() / stft.energy, gaussian.std**2)
+            prior.rescale(factor[:, :, 0, 0].sqrt())
+            known = factor * expected
         variance = known
         watchdog = Watchdog(TOO_FAR * prior.sigma_data)
         for i in range(self.iterations):
@@ -102,16 +103,11 @@ class LocalEM(PosteriorSampler):
             x = watchdog.check(x, step=i + 1, sigma=level, cause=_ESTIMATE)
             power = spectrum.abs().square() / stft.energy + error
             if self.levels is not None:
-                before, factor = factor, self.levels.next(factor, known, power)
-                known = known * _rescale(prior, factor / before)
+                before, factor = factor, self.levels.next(expected, power)
+                prior.rescale((factor / before)[:, :, 0, 0].sqrt())
+                known = factor * expected
             power = local_mean(power, self.bins, self.frames)
             variance = known**self.anchor * power ** (1 - self.anchor)
             if callback is not None:
                 callback(Progress(i + 1, self.iterations, level, x))
         return watchdog.done(x)
-
-
-def _rescale(prior: BoundPrior, factor: Tensor) -> Tensor:
-    """The same factor (B, K, 1, 1) of the variances, once the prior knows of it."""
-    prior.rescale(factor[:, :, 0, 0].sqrt())
-    return factor

@@ -5,7 +5,6 @@ Levels are SSNAPS's (`avdiff.audio.mixing.PAPER_LEVELS`); off-screen talkers cou
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from avdiff.audio.mixing import PAPER_LEVELS, mix, power
+from avdiff.files import whole
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Role
 from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.synthetic.corpus import cache_folder
@@ -93,12 +93,9 @@ class EmbeddedBenchmark(MixtureList):
         name, number = self._place(index)
         file = self.cache / f"{entry.key}.npz"
         if not file.exists():
-            self.cache.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}.tmp")
             sources, mouth, transcripts = _make(self.split, name, number)
-            with partial.open("wb") as out:
+            with whole(file) as partial, partial.open("wb") as out:
                 np.savez(out, sources=sources, mouth=mouth, transcripts=transcripts)
-            partial.replace(file)
         with np.load(file) as kept:
             parts, film = torch.from_numpy(kept["sources"]), torch.from_numpy(kept["mouth"])
             said = tuple(map(str, kept["transcripts"]))

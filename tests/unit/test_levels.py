@@ -32,7 +32,7 @@ def test_levels_of_sources_with_known_spectra_are_found(decibel: tuple[float, fl
 
 
 def test_the_next_levels_are_those_of_the_estimates() -> None:
-    found = LevelFit(doubt_db=0.0).next(torch.full((1, 2, 1, 1), 0.5), spectra(), 8 * spectra())
+    found = LevelFit(doubt_db=0.0).next(2 * spectra(), 8 * spectra())
     assert torch.allclose(found, torch.tensor(4.0))
 
 
@@ -40,7 +40,7 @@ def test_doubt_keeps_what_is_small_and_lets_through_what_is_large() -> None:
     fit = LevelFit(doubt_db=5.0, least_db=-35.0)
     for change, believed in ((1.0, 1 / 26), (5.0, 2.5), (-20.0, -20 * 400 / 425), (-90.0, -35.0)):
         power = spectra() * 10 ** (change / 10)
-        found = fit.next(torch.ones(1, 2, 1, 1), spectra(), power)
+        found = fit.next(spectra(), power)
         assert (10 * found.log10()).flatten().tolist() == pytest.approx([believed] * 2, abs=1e-3)
 
 
