@@ -11,7 +11,20 @@ ROOT = Path(__file__).parents[2]
 
 # Each unit of avdiff may import those before it, and itself.
 ORDER = (
-    *("errors", "types", "rng", "video", "audio", "metrics", "nets", "scene", "priors", "likelihood", "samplers"),
+    *(
+        "errors",
+        "files",
+        "types",
+        "rng",
+        "video",
+        "audio",
+        "metrics",
+        "nets",
+        "scene",
+        "priors",
+        "likelihood",
+        "samplers",
+    ),
     *(
         "em",
         "separators",
@@ -31,7 +44,7 @@ ORDER = (
     *("prepare", "commands", "cli"),
 )
 MAY_MEET_DATAMODULES = {"prepare", "commands", "cli"}
-DATAMODULES_MAY_USE = {"errors", "types", "rng", "audio", "video"}
+DATAMODULES_MAY_USE = {"errors", "files", "types", "rng", "audio", "video"}
 
 
 def imported(path: Path) -> set[str]:
