@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchaudio.functional as AF
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
@@ -22,6 +23,7 @@ from datamodules.sampling import TrainingClips
 
 SAMPLES_PER_FRAME = 640
 UNKNOWN = 255
+_STEPS = 20  # speeds are multiples of a twentieth
 
 
 def _load(file: Path) -> np.ndarray | None:
@@ -38,11 +40,22 @@ class ClipFolder(Dataset):
         clips: use only the first so many; None for all.
         skip: leave out so many of these at the start.
         video: give `visual`, `seen` and `phonemes` too.
+        speed: least and greatest speed that a crop is played at, drawn for each in steps of a twentieth. Pitch and
+            formants move with it, and lips keep up: voices that few talkers lend.
     """
 
     def __init__(
-        self, folder: Path, seconds: float, random: bool, clips: int | None = None, video: bool = True, skip: int = 0
+        self,
+        folder: Path,
+        seconds: float,
+        random: bool,
+        clips: int | None = None,
+        video: bool = True,
+        skip: int = 0,
+        speed: tuple[float, float] = (1.0, 1.0),
     ) -> None:
+        if not 0 < speed[0] <= speed[1]:
+            raise UserError(f"speeds from {speed[0]} to {speed[1]} were given; give the lower one first, above 0")
         if not (folder / "audio.npy").is_file():
             raise FileNotFoundError(f"{folder} holds no audio.npy; expected a folder of prepared clips")
         self.audio = np.load(folder / "audio.npy", mmap_mode="r")
@@ -50,7 +63,7 @@ class ClipFolder(Dataset):
         self.mouth = _load(folder / "mouth.npy") if video else None
         self.seen, self.phonemes = _load(folder / "seen.npy"), _load(folder / "phonemes.npy")
         self.frames, self.random, self.video = round(seconds * 25), random, video
-        self.skip = skip
+        self.skip, self.speed = skip, speed
         self.count = (len(self.audio) if clips is None else min(clips, len(self.audio))) - skip
         if self.count < 1:
             raise UserError(f"{skip} of {self.count + skip} clips are to be left out, which leaves none; lower skip")
@@ -61,11 +74,22 @@ class ClipFolder(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index += self.skip
         length = int(self.lengths[index]) if self.lengths is not None else self.audio.shape[1]
-        spare = max(0, length // SAMPLES_PER_FRAME - self.frames)
+        low, high = (round(_STEPS * speed) for speed in self.speed)
+        pace = (
+            int(torch.randint(low, high + 1, ())) if high > low else low
+        )  # twentieths of the frames taken a frame given
+        wanted = -(-self.frames * pace // _STEPS)
+        spare = max(0, length // SAMPLES_PER_FRAME - wanted)
         start = int(torch.randint(spare + 1, ())) if self.random else 0
-        frames = slice(start, min(start + self.frames, length // SAMPLES_PER_FRAME))
-        samples = slice(frames.start * SAMPLES_PER_FRAME, frames.stop * SAMPLES_PER_FRAME)
-        audio = padded(self.audio[index, samples].astype(np.float32) / 32768, self.frames * SAMPLES_PER_FRAME)
+        taken = slice(start, min(start + wanted, length // SAMPLES_PER_FRAME))
+        samples = slice(taken.start * SAMPLES_PER_FRAME, taken.stop * SAMPLES_PER_FRAME)
+        audio = self.audio[index, samples].astype(np.float32) / 32768
+        frames: slice | np.ndarray = taken
+        if pace != _STEPS:
+            given = min(self.frames, (taken.stop - taken.start) * _STEPS // pace)
+            audio = AF.resample(torch.from_numpy(audio), pace, _STEPS).numpy()[: given * SAMPLES_PER_FRAME]
+            frames = taken.start + (2 * np.arange(given) + 1) * pace // (2 * _STEPS)
+        audio = padded(audio, self.frames * SAMPLES_PER_FRAME)
         if not self.video:
             return {"audio": torch.from_numpy(audio)}
         blank = np.zeros((0, 96, 96), np.uint8)
@@ -117,6 +141,7 @@ class CleanClips(TrainingClips):
         workers: loader processes; 0 loads in the training process.
         real: folders of prepared real clips, each with `train` and `val` inside, used beside the embedded corpus.
         repeat: how often a real training clip is seen for each time a synthetic one is.
+        speed: least and greatest speed that real training clips are played at, see `ClipFolder`.
         clips: embedded training clips of 4 s; generated on first use.
         skip: leave out so many of these at the start. A prior whose lip encoder learned from the same clips trusts lips
             more than it should on unseen faces.
@@ -138,10 +163,11 @@ class CleanClips(TrainingClips):
         val_clips: int = 48,
         generators: int | None = None,
         seed: int = 0,
+        speed: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__(batch_size, workers, seed)
         self.seconds = seconds
-        self.real, self.repeat = [Path(folder) for folder in real], repeat
+        self.real, self.repeat, self.speed = [Path(folder) for folder in real], repeat, speed
         self.clips, self.skip, self.val_clips, self.generators = clips, skip, val_clips, generators
 
     def generate(self, split: str, clips: int) -> Path:
@@ -153,14 +179,13 @@ class CleanClips(TrainingClips):
         self.generate("val", self.val_clips)
 
     def setup(self, stage: str) -> None:
-        def folder(path: Path, seconds: float, random: bool, clips: int | None = None, skip: int = 0) -> ClipFolder:
-            return ClipFolder(path, seconds, random, clips, self.video, skip)
-
-        train: list[Dataset] = [folder(self.generate("train", self.clips), self.seconds, True, self.clips, self.skip)]
+        embedded = self.generate("train", self.clips)
+        train: list[Dataset] = [ClipFolder(embedded, self.seconds, True, self.clips, self.video, self.skip)]
         for path in self.real:
-            train += [folder(path / "train", self.seconds, True)] * self.repeat
+            real = ClipFolder(path / "train", self.seconds, True, video=self.video, speed=self.speed)
+            train += [real] * self.repeat
         self.train: Dataset = ConcatDataset(train)
-        self.val: Dataset = folder(self.generate("val", self.val_clips), 4.0, False, self.val_clips)
+        self.val: Dataset = ClipFolder(self.generate("val", self.val_clips), 4.0, False, self.val_clips, self.video)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.val, self.batch_size)

@@ -30,3 +30,34 @@ def test_a_voice_rides_along_with_a_clip(tmp_path: Path) -> None:
     drawn = {round(float(WithVoice(noise, speech, random=True)[2]["voice"][0]) * 32768) for _ in range(60)}
     assert drawn == {100, 101, 102, 103}
     assert round(float(told[2]["audio"][0]) * 32768) == 2
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25])
+def test_a_faster_clip_is_higher_and_its_lips_keep_up(tmp_path: Path, speed: float) -> None:
+    frames, pitch = 50, 200.0
+    place = np.arange(frames * 640)
+    tone = np.sin(2 * np.pi * pitch * place / 16_000) * (place // 640 == 30)  # heard in frame 30 only
+    np.save(tmp_path / "audio.npy", (20_000 * tone[None]).astype(np.int16))
+    mouth = np.zeros((1, frames, 96, 96), np.uint8)
+    mouth[0, 30] = 255
+    np.save(tmp_path / "mouth.npy", mouth)
+    item = ClipFolder(tmp_path, 2.0, random=False, speed=(speed, speed))[0]
+    assert item["audio"].shape == (50 * 640,)
+    assert item["visual"].shape == (50, 96, 96)
+    assert item["seen"].sum() == min(50, int(50 / speed))
+    loud = item["audio"].abs() > 0.3
+    shown = item["visual"][:, 0, 0].nonzero()
+    assert abs(loud.nonzero().double().mean() / 640 - (shown.double().mean() + 0.5)) < 0.5
+    assert abs(loud.nonzero().double().mean() / 640 - 30.5 / speed) < 0.1
+    spectrum = torch.fft.rfft(item["audio"], 160_000).abs()
+    assert abs(int(spectrum.argmax()) / 10 - pitch * speed) < 5
+
+
+def test_speeds_are_drawn_between_bounds(tmp_path: Path) -> None:
+    np.save(tmp_path / "audio.npy", np.ones((1, 6400), np.int16))
+    with pytest.raises(UserError, match="lower one first"):
+        ClipFolder(tmp_path, 0.2, random=True, video=False, speed=(1.2, 0.8))
+    torch.manual_seed(0)
+    folder = ClipFolder(tmp_path, 0.4, random=True, video=False, speed=(0.8, 1.25))
+    lengths = {int((folder[0]["audio"] != 0).sum()) // 640 for _ in range(60)}
+    assert lengths == {8, 9, 10}  # at 1.25 ten frames fill eight; slower, ten are more than fit
