@@ -28,7 +28,7 @@ class EmbeddedNoise(CleanClips):
     Args:
         voices: embedded talkers, of whom each noise has one beside it: `avdiff.lit.covariance` takes their spectrograms
             for the noise that a noise is to be told from. 0 for none.
-        batch_size, seconds, workers, real, repeat, clips, val_clips, generators, seed: see `datamodules.clips.CleanClips`.
+        batch_size, seconds, workers, real, repeat, clips, val_clips, generators, seed, speed: see `datamodules.clips.CleanClips`.
     """
 
     video = False
@@ -45,8 +45,9 @@ class EmbeddedNoise(CleanClips):
         val_clips: int = 48,
         generators: int | None = None,
         seed: int = 0,
+        speed: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        super().__init__(batch_size, seconds, workers, real, repeat, clips, 0, val_clips, generators, seed)
+        super().__init__(batch_size, seconds, workers, real, repeat, clips, 0, val_clips, generators, seed, speed)
         self.talkers: EmbeddedVoices | None = None
         if voices:
             self.talkers = EmbeddedVoices(batch_size, seconds, clips=voices, val_clips=val_clips, generators=generators)

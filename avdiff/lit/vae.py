@@ -225,11 +225,6 @@ class VAEModel(pl.LightningModule):
     def _objectives(self) -> Mapping[str, Objective]:
         return dict(self.objectives.items())  # type: ignore[arg-type]
 
-    def train(self, mode: bool = True) -> VAEModel:
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
     # -- data
 
     def frames(self, batch: dict[str, Tensor], visual: Tensor) -> Frames:

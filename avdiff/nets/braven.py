@@ -153,13 +153,7 @@ class BRAVEn(VisualEncoder):
         self.embed = nn.Sequential(nn.Linear(8 * width, dim))
         self.encoders = nn.ModuleList(EncoderLayer(dim, heads, hidden) for _ in range(layers))
         self.after_norm = nn.LayerNorm(dim, eps=1e-12)
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> BRAVEn:
-        """Stays in evaluation mode, whatever the module that holds it does."""
-        super().train(False)
-        return self
+        self.freeze()
 
     def preprocess(self, crops: Tensor) -> Tensor:
         """(N, F, 96, 96) uint8 grey -> (N, F, 88, 88): the centre, normalised as in the published evaluation.

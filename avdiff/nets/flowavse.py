@@ -358,23 +358,16 @@ class FlowAVSE(nn.Module):
         super().__init__()
         self.predictor, self.velocity = predictor, velocity
         self.encoder, self.velocity_encoder = encoder, velocity_encoder
-        self.freeze_encoder, self.adapter = freeze_encoder, adapter
+        self.adapter = adapter
         if freeze_encoder:
             for part in self._encoders():
-                part.requires_grad_(False)
+                part.freeze()
         self.stft = FrameSTFT(n_fft, hop)
         self.exponent, self.scale, self.frame_multiple = exponent, scale, frame_multiple
         self.start, self.window = start, window
 
     def _encoders(self) -> list[VisualEncoder]:
         return [part for part in (self.encoder, self.velocity_encoder) if part is not None]
-
-    def train(self, mode: bool = True) -> FlowAVSE:
-        super().train(mode)
-        if self.freeze_encoder:
-            for part in self._encoders():
-                part.eval()
-        return self
 
     def transform(self, x: Tensor) -> Tensor:
         """(N, T) -> compressed planes (N, 2, bins, frames) of the signal and of as much silence as fills up the frames."""
@@ -408,8 +401,7 @@ class FlowAVSE(nn.Module):
         if spare:
             visual = torch.cat([visual, visual[:, -1:].expand(-1, spare, *visual.shape[2:])], dim=1)
             seen = F.pad(seen, (0, spare))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            found = [part(visual) * seen[..., None] for part in self._encoders()]
+        found = [part(visual) * seen[..., None] for part in self._encoders()]
         if self.adapter is not None:
             found = [self.adapter(features) for features in found]
         return found[0], found[-1]

@@ -232,10 +232,10 @@ class RAVSS(nn.Module):
             raise ValueError(
                 f"stride is {stride}; a video frame of {SAMPLES_PER_FRAME} samples must be a multiple of it"
             )
-        self.encoder, self.freeze_encoder, self.stride, self.dim = encoder, freeze_encoder, stride, dim
+        self.encoder, self.stride, self.dim = encoder, stride, dim
         self.hop, self.window = SAMPLES_PER_FRAME // stride, window
         if freeze_encoder:
-            encoder.requires_grad_(False)
+            encoder.freeze()
         lips = encoder.dim
         self.visual = nn.Sequential(
             *(VideoTime(lips, nn.BatchNorm1d(lips)) for _ in range(lip_layers)), nn.Conv1d(lips, dim, 1, bias=False)
@@ -250,16 +250,9 @@ class RAVSS(nn.Module):
         self.out, self.gate = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.mask = nn.Linear(dim, filters, bias=False)
 
-    def train(self, mode: bool = True) -> RAVSS:
-        super().train(mode)
-        if self.freeze_encoder:
-            self.encoder.eval()
-        return self
-
     def embed(self, visual: Tensor, seen: Tensor) -> Tensor:
         """(B, P, F, ...) and (B, P, F) bool -> (B, P, F, dim); the features of frames that are not seen are zero."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            features = self.encoder(visual.flatten(0, 1)) * seen.flatten(0, 1)[..., None]
+        features = self.encoder(visual.flatten(0, 1)) * seen.flatten(0, 1)[..., None]
         lips = self.visual(features.transpose(1, 2)).transpose(1, 2)
         return lips.unflatten(0, visual.shape[:2])
 

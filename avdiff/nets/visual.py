@@ -19,9 +19,19 @@ class VisualEncoder(nn.Module, ABC):
 
     Attributes:
         dim: size of a feature vector.
+        frozen: it is not trained, and stays in evaluation mode whatever the module that holds it does.
     """
 
     dim: int
+    frozen: bool = False
+
+    def freeze(self) -> None:
+        """Keep the weights as they are from now on."""
+        self.frozen = True
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> VisualEncoder:
+        return super().train(mode and not self.frozen)
 
     @abstractmethod
     def forward(self, crops: Tensor) -> Tensor:

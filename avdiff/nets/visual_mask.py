@@ -60,9 +60,9 @@ class VisualMask(nn.Module):
         super().__init__()
         if SAMPLES_PER_FRAME % hop:
             raise ValueError(f"hop is {hop}; a video frame of {SAMPLES_PER_FRAME} samples must be a multiple of it")
-        self.encoder, self.freeze_encoder, self.window = encoder, freeze_encoder, window
+        self.encoder, self.window = encoder, window
         if freeze_encoder:
-            encoder.requires_grad_(False)
+            encoder.freeze()
         self.stft = FrameSTFT(n_fft, hop)
         self.heard = nn.Conv1d(self.stft.bins, dim, 1)
         self.audio = nn.Sequential(*(_Block(dim, dilation) for dilation in audio_dilations))
@@ -71,12 +71,6 @@ class VisualMask(nn.Module):
         self.blocks = nn.Sequential(*(_Block(dim, dilation) for dilation in dilations))
         self.norm = nn.LayerNorm(dim)
         self.out = nn.Conv1d(dim, self.stft.bins, 1)
-
-    def train(self, mode: bool = True) -> VisualMask:
-        super().train(mode)
-        if self.freeze_encoder:
-            self.encoder.eval()
-        return self
 
     def mask(self, spectrum: Tensor, visual: Tensor, seen: Tensor) -> Tensor:
         """The gain of every bin.
@@ -92,8 +86,7 @@ class VisualMask(nn.Module):
         frames = spectrum.shape[-1]
         # The first layer makes the video 40 ms blocks of the spectrogram: whole ones, the last of which is cut.
         wanted = -(-frames * self.stft.hop // SAMPLES_PER_FRAME)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            features = self.encoder(visual) * seen[..., None]
+        features = self.encoder(visual) * seen[..., None]
         lips = F.pad(self.lips(features).transpose(1, 2), (0, max(0, wanted - visual.shape[1])))[..., :wanted]
         lips = resample_time(lips, wanted * SAMPLES_PER_FRAME // self.stft.hop)[..., :frames]
         level = (spectrum.abs().square() / self.stft.energy + _FLOOR**2).log() / 4

@@ -74,7 +74,7 @@ class EDMPrior(ConditionalDiffusionPrior):
         self.conditional = encoder is not None
         self.local = network.local_stem is not None
         self.sigma_data, self.sample_rate, self.window = sigma_data, sample_rate, window
-        self.freeze_encoder, self.coloured = freeze_encoder, coloured
+        self.coloured = coloured
         self.stft = STFT(n_fft, hop)
         self.frame_multiple = math.lcm(network.time_multiple, frame_multiple)
         #: deviation of the data in each bin relative to white noise of the same power; all ones is flat
@@ -82,7 +82,7 @@ class EDMPrior(ConditionalDiffusionPrior):
         if encoder is not None:
             self.null_feature = nn.Parameter(torch.randn(encoder.dim) * 0.1)
             if freeze_encoder:
-                encoder.requires_grad_(False)
+                encoder.freeze()
         if heard is not None:
             heard.requires_grad_(False)
 
@@ -102,17 +102,10 @@ class EDMPrior(ConditionalDiffusionPrior):
     def evaluated(self) -> nn.Module:
         return self.network
 
-    def train(self, mode: bool = True) -> EDMPrior:
-        super().train(mode)
-        if self.encoder is not None and self.freeze_encoder:
-            self.encoder.eval()
-        return self
-
     def embed(self, visual: Tensor, mask: Tensor | None = None) -> Tensor:
         assert self.encoder is not None, "this prior takes no video"
         assert self.adapter is not None, "this prior takes no video"
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            features = self.encoder(visual)
+        features = self.encoder(visual)
         levels = None if self.heard is None else self.heard(features)
         if mask is not None:
             features = torch.where(mask[..., None], features, self.null_feature.to(features.dtype))

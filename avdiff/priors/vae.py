@@ -34,7 +34,8 @@ def load_lips(source: str) -> VisualEncoder:
     encoder = load_prior(source).encoder
     if encoder is None:
         raise UserError(f"prior {source!r} has no lip encoder; give a speech prior that takes video, such as speech")
-    return encoder.eval().requires_grad_(False)
+    encoder.freeze()
+    return encoder
 
 
 class SpeechVAE(VariancePrior, ABC):

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from avdiff.nets.visual import LipSpectrum
+from avdiff.nets.visual import LipEncoder, LipSpectrum
 
 
 def test_the_fit_finds_the_levels_that_made_the_powers() -> None:
@@ -31,3 +32,15 @@ def test_gains_stand_where_the_powers_were_measured() -> None:
     assert gains[0, :, 4 * 6 + 2].argmax().item() == pytest.approx(centre, abs=1)
     assert torch.all(gains[0, :, : 4 * 6 + 2] == 1)
     assert torch.all(gains[0, :, 4 * 6 + 3 :] == 1)
+
+
+def test_a_frozen_encoder_is_neither_trained_nor_in_training() -> None:
+    holder = nn.Sequential(LipEncoder(width=4, dim=16, dilations=(1,)), nn.Linear(16, 2))
+    assert all(module.training for module in holder.modules())
+    holder[0].freeze()
+    holder.train()
+    assert holder.training
+    assert not any(module.training for module in holder[0].modules())
+    holder(torch.zeros(1, 3, 96, 96, dtype=torch.uint8)).sum().backward()
+    assert all(parameter.grad is None for parameter in holder[0].parameters())
+    assert holder[1].weight.grad is not None
