@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from avdiff.em.base import FLOOR, Stopping, cost
-from avdiff.em.nmf import normalised, update_activations, update_patterns
+from avdiff.priors.factorisation import normalised, update_activations, update_patterns
 from avdiff.rng import ClipNoise
 
 _LEAST = 1e-8  # of a gain

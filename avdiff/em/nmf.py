@@ -1,7 +1,5 @@
-"""Non-negative matrix factorisation with the Itakura-Saito divergence: V = H W is fitted to a power spectrogram.
-
-Févotte, Bertin, Durrieu, Neural Computation 21 (2009), with the exponent 1/2 that makes every update lower the cost
-(Févotte, Idier, Neural Computation 23, 2011). Matrices are frames first: power (..., N, F), H (..., N, R), W (..., R, F).
+"""Separation by non-negative matrix factorisation with the Itakura-Saito divergence (Févotte, Bertin, Durrieu, Neural
+Computation 21, 2009). Matrices are frames first: power (..., N, F), H (..., N, R), W (..., R, F).
 """
 
 from __future__ import annotations
@@ -10,48 +8,11 @@ import torch
 from torch import Tensor
 
 from avdiff.em.base import FLOOR, MixtureEM, Outcome, Stopping, Watch, completed, cost, talkers_of
+from avdiff.priors.factorisation import LEAST, normalised, update_activations, update_patterns
 from avdiff.priors.nmf import Voices
 from avdiff.priors.variance import VariancePrior
 from avdiff.rng import ClipNoise
 from avdiff.types import Observation
-
-_LEAST = 1e-12  # of a factor, so that no pattern dies for good
-
-
-def update_activations(power: Tensor, variance: Tensor, h: Tensor, w: Tensor) -> Tensor:
-    """H <- H ((P / V²) W^T / (1 / V) W^T)^(1/2): never raises sum P / V + ln V, V = H W + anything fixed."""
-    inverse = variance.reciprocal()
-    ratio = ((power * inverse.square()) @ w.mT) / (inverse @ w.mT).clamp_min(_LEAST)
-    return (h * ratio.sqrt()).clamp_min(_LEAST)
-
-
-def update_patterns(power: Tensor, variance: Tensor, h: Tensor, w: Tensor) -> Tensor:
-    """W <- W (H^T (P / V²) / H^T (1 / V))^(1/2); see `update_activations`."""
-    inverse = variance.reciprocal()
-    ratio = (h.mT @ (power * inverse.square())) / (h.mT @ inverse).clamp_min(_LEAST)
-    return (w * ratio.sqrt()).clamp_min(_LEAST)
-
-
-def normalised(h: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-    """The same H W with every pattern of mean 1."""
-    scale = w.mean(-1, keepdim=True)
-    return h * scale.mT, w / scale
-
-
-def activations(power: Tensor, w: Tensor, iterations: int, h: Tensor | None = None) -> Tensor:
-    """H for known patterns.
-
-    Args:
-        power: (..., N, F).
-        w: (..., R, F).
-        iterations: updates.
-        h: (..., N, R) to start from; None for equal ones.
-    """
-    if h is None:
-        h = power.mean(-1, keepdim=True).clamp_min(_LEAST).expand(*power.shape[:-1], w.shape[-2]) / w.shape[-2]
-    for _ in range(iterations):
-        h = update_activations(power, h @ w + FLOOR, h, w)
-    return h
 
 
 class NMF(MixtureEM):
@@ -89,7 +50,7 @@ class NMF(MixtureEM):
         # Random starts: equal patterns would stay equal.
         start = rng.normal((batch, 1, frames, fixed + free), 0, like=power)[:, 0].abs() + 0.1
         noise = rng.normal((batch, 1, free, bins), 1, like=power)[:, 0].abs() + 0.1
-        h = start * power.mean((1, 2), keepdim=True).clamp_min(_LEAST) / (fixed + free)
+        h = start * power.mean((1, 2), keepdim=True).clamp_min(LEAST) / (fixed + free)
         w = torch.cat([known, noise], dim=1)
         stopping = Stopping(batch, self.tolerance, power)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from avdiff.em.base import Outcome, Stopping, Watch, completed, cost
 from avdiff.em.mcem import _FIRST, Algorithm
 from avdiff.em.mixture import MixtureModel, Talkers
-from avdiff.em.nmf import normalised, update_activations, update_patterns
+from avdiff.priors.factorisation import normalised, update_activations, update_patterns
 from avdiff.rng import ClipNoise
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from avdiff.em.base import FLOOR, cost
-from avdiff.em.nmf import activations
+from avdiff.priors.factorisation import activations
 from avdiff.priors.nmf import Dictionary, save_dictionary
 
 
@@ -42,7 +42,7 @@ class DictionaryModel(pl.LightningModule):
         power = power[power.mean(-1) > 1e-4]  # 40 dB below the clip
         w = self.dictionary.patterns
         with torch.no_grad():
-            h = activations(power, w, self.updates)
+            h = activations(power, w, self.updates, FLOOR)
         return cost(power, h @ w + FLOOR) if len(power) else w.sum() * 0
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -197,6 +197,7 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         *(f"embedded{k}" for k in range(2, 8)),
         "enrolled",
         "levels",
+        "noise_models",
         *(f"table{k}" for k in range(2, 8)),
     ]
     paper = read_paper()
