@@ -22,7 +22,7 @@ class Progress:
     """Where a sampler is; handed to its callback after every annealing step.
 
     Attributes:
-        step: steps done, 1 to `steps`.
+        step: steps done, 1 to `steps`. Those of a warm start come first.
         steps: steps in all.
         sigma: noise level just done, in waveform units.
         denoised: (B, K, T) current estimate; zero for clips that have diverged.

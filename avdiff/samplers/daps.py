@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -80,8 +80,16 @@ class DAPS(PosteriorSampler):
         sigmas = self.schedule.sigmas()
         watchdog = Watchdog(TOO_FAR * max(sigmas[0], prior.sigma_data))
         x = sigmas[0] * noise.normal()
+        before = 0  # steps of the start
+
+        def started(progress: Progress) -> None:
+            nonlocal before
+            before = progress.steps
+            if callback is not None:
+                callback(replace(progress, steps=before + len(sigmas)))
+
         if self.start is not None:
-            x = x + self._start(self.start, prior, likelihood, shape, like, rng, watchdog)
+            x = x + self._start(self.start, prior, likelihood, shape, like, rng, watchdog, started)
         deviation = prior.deviation(shape[-1]) if self.conditional.needs_deviation else None
         for i, sigma in enumerate(sigmas):
             at = Inner(sigma, self.width(sigma, prior.sigma_data), i / len(sigmas), deviation)
@@ -93,7 +101,7 @@ class DAPS(PosteriorSampler):
             elif self.denoise_last:
                 x0 = watchdog.check(prior.denoise(x0, at.width), step=i + 1, sigma=sigma, cause=_GUESS)
             if callback is not None:
-                callback(Progress(i + 1, len(sigmas), sigma, x0))
+                callback(Progress(before + i + 1, before + len(sigmas), sigma, x0))
         return watchdog.done(x0)
 
     @staticmethod
@@ -105,8 +113,9 @@ class DAPS(PosteriorSampler):
         like: Tensor,
         rng: ClipNoise,
         watchdog: Watchdog,
+        callback: Callback,
     ) -> Tensor:
         try:
-            return sampler.sample(prior, likelihood, shape, like=like, rng=rng)
+            return sampler.sample(prior, likelihood, shape, like=like, rng=rng, callback=callback)
         except Divergence as divergence:
             return watchdog.started(divergence)

@@ -60,6 +60,18 @@ def test_progress_is_told() -> None:
     assert told[-1].denoised is result
 
 
+def test_progress_of_a_warm_start_comes_first() -> None:
+    start = DAPS(PolySchedule(2, 1.0), ExactConditional(), Euler(1))
+    sampler = DAPS(PolySchedule(3, 0.1), ExactConditional(), Euler(1), start=start)
+    told: list[Progress] = []
+    prior, y = GaussianProduct(white(0.05, 0.05), 0.05), torch.zeros(2, 30)
+    sampler.sample(
+        prior, bind(GaussianLikelihood(0.05), y), (2, 2, 30), like=y, rng=ClipNoise(0, KEYS), callback=told.append
+    )
+    assert [(p.step, p.steps) for p in told] == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert [p.sigma for p in told] == PolySchedule(2, 1.0).sigmas() + PolySchedule(3, 0.1).sigmas()
+
+
 def test_divergence_names_step_noise_level_clip_and_cause() -> None:
     y = torch.zeros(2, 30)
     with pytest.raises(Divergence, match=r"step 1, noise level 1: .* lower the sampler's eta") as caught:
