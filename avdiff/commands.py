@@ -319,7 +319,7 @@ def _mixture_list(file: Path, told: Mapping[str, Any], clips: int | None) -> Mix
     arguments = {**told.get("init_args", {}), **({} if clips is None else {"clips": clips})}
     of = {"class_path": told.get("class_path"), "init_args": arguments}
     try:
-        return parser.instantiate_classes(parser.parse_object({"data": of})).data
+        return parser.instantiate(parser.parse_object({"data": of})).data
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(f"{file} does not describe a list of mixtures: {error}") from error
 

@@ -87,6 +87,6 @@ def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:
     parser.add_argument("--model", type=SeparationModule)
     try:
         config = parser.parse_object({"model": method_config(method, overrides)["model"]})
-        return parser.instantiate_classes(config).model.separator.eval()
+        return parser.instantiate(config).model.separator.eval()
     except (ArgumentError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"{file} does not describe a separator: {error}") from error
