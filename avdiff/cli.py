@@ -399,7 +399,7 @@ def _lightning(arguments: Sequence[str] | None) -> None:
             try:
                 super().instantiate_classes()
             except ValueError as error:  # values that do not go together, in one sentence
-                raise UserError(str(error)) from error
+                raise UserError(_reason(error)) from error
 
         def before_fit(self) -> None:
             resume_run(self.trainer)
@@ -419,6 +419,14 @@ def _lightning(arguments: Sequence[str] | None) -> None:
             )
     except MisconfigurationException as error:  # settings of the trainer that do not go together, likewise
         raise UserError(str(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The sentence of the user's mistake that lies below an error, without the parser's account of all that it tried."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, UserError):
+        below = below.__cause__ or below.__context__
+    return str(below or error)
 
 
 def _run(given: Sequence[str] | None) -> None:

@@ -38,3 +38,18 @@ def test_missing_data_is_one_sentence(
     assert "AVDIFF_DATA" in said[0]
     assert "pack.json" in said[0]
     assert f"avdiff prepare {dataset}" in said[0]
+
+
+def test_missing_weights_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of what the parser says of the types that it tried, nothing."""
+    monkeypatch.chdir(tmp_path)
+    files = ("base", "train/speech", "data/speech/synthetic", "cluster/local")
+    composed = [part for file in files for part in ("--config", str(ROOT / f"experiments/{file}.yaml"))]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *composed, "--trainer.accelerator=cpu", "--trainer.logger=false"])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "avdiff: initial weights runs/lips/encoder.safetensors do not exist; train them first" in said
+    assert "Union" not in said
