@@ -54,8 +54,12 @@ class ClipFolder(Dataset):
         skip: int = 0,
         speed: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        if not 0 < speed[0] <= speed[1]:
-            raise UserError(f"speeds from {speed[0]} to {speed[1]} were given; give the lower one first, above 0")
+        #: frames of the clip to every `_STEPS` frames given
+        self.paces = (round(_STEPS * speed[0]), round(_STEPS * speed[1]))
+        if not 1 <= self.paces[0] <= self.paces[1]:
+            raise UserError(
+                f"speeds from {speed[0]} to {speed[1]} were given; give the lower one first, {1 / _STEPS} or more"
+            )
         if not (folder / "audio.npy").is_file():
             raise FileNotFoundError(f"{folder} holds no audio.npy; expected a folder of prepared clips")
         self.audio = np.load(folder / "audio.npy", mmap_mode="r")
@@ -63,7 +67,7 @@ class ClipFolder(Dataset):
         self.mouth = _load(folder / "mouth.npy") if video else None
         self.seen, self.phonemes = _load(folder / "seen.npy"), _load(folder / "phonemes.npy")
         self.frames, self.random, self.video = round(seconds * 25), random, video
-        self.skip, self.speed = skip, speed
+        self.skip = skip
         self.count = (len(self.audio) if clips is None else min(clips, len(self.audio))) - skip
         if self.count < 1:
             raise UserError(f"{skip} of {self.count + skip} clips are to be left out, which leaves none; lower skip")
@@ -74,10 +78,8 @@ class ClipFolder(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index += self.skip
         length = int(self.lengths[index]) if self.lengths is not None else self.audio.shape[1]
-        low, high = (round(_STEPS * speed) for speed in self.speed)
-        pace = (
-            int(torch.randint(low, high + 1, ())) if high > low else low
-        )  # twentieths of the frames taken a frame given
+        low, high = self.paces
+        pace = int(torch.randint(low, high + 1, ())) if high > low else low
         wanted = -(-self.frames * pace // _STEPS)
         spare = max(0, length // SAMPLES_PER_FRAME - wanted)
         start = int(torch.randint(spare + 1, ())) if self.random else 0

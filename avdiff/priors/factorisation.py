@@ -87,12 +87,14 @@ class FactorisedPrior(GaussianPrior):
 
     def _variance(self, power: Tensor, other: Tensor) -> Tensor:
         """H W for H W + other ~ power, all (N, frames, bins)."""
+        count, frames, bins = power.shape
         generator = torch.Generator().manual_seed(
             0
-        )  # the same random start for every clip: equal patterns would stay equal
-        start = [torch.rand(shape, generator=generator).to(power) for shape in
-                 ((power.shape[1], self.rank), (self.rank, power.shape[2]))]  # fmt: skip
-        h, w = (part.add(0.1).expand(len(power), -1, -1) for part in start)
+        )  # the same start for every clip; random: equal patterns would stay equal
+        h, w = (
+            torch.rand(shape, generator=generator).to(power).add(0.1).expand(count, -1, -1)
+            for shape in ((frames, self.rank), (self.rank, bins))
+        )
         h = h * power.mean((1, 2), keepdim=True).clamp_min(LEAST) / self.rank
         for _ in range(self.iterations):
             h = update_activations(power, h @ w + other, h, w)
