@@ -88,9 +88,8 @@ class FactorisedPrior(GaussianPrior):
     def _variance(self, power: Tensor, other: Tensor) -> Tensor:
         """H W for H W + other ~ power, all (N, frames, bins)."""
         count, frames, bins = power.shape
-        generator = torch.Generator().manual_seed(
-            0
-        )  # the same start for every clip; random: equal patterns would stay equal
+        # The same start for every clip, and a random one: equal patterns would stay equal.
+        generator = torch.Generator().manual_seed(0)
         h, w = (
             torch.rand(shape, generator=generator).to(power).add(0.1).expand(count, -1, -1)
             for shape in ((frames, self.rank), (self.rank, bins))
