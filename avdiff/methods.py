@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Sequence
 from importlib import resources
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +62,11 @@ def method_config(method: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _change(inner: Any, path: Sequence[str], value: Any) -> bool:
-    """Set a value in nested mappings; whether there was such a place."""
+    """Set a value in nested mappings; whether there was such a place, or a class there takes such an argument."""
     if not isinstance(inner, dict):
         return False
+    if path[0] == "init_args" and len(path) == 2 and _takes(inner.get("class_path"), path[1]):
+        inner.setdefault("init_args", {}).setdefault(path[1], None)
     keys = [key for key in inner if path[0] in ("*", str(key))]
     if len(path) == 1:
         for key in keys:
@@ -70,6 +74,10 @@ def _change(inner: Any, path: Sequence[str], value: Any) -> bool:
         return bool(keys)
     changed = [_change(inner[key], path[1:], value) for key in keys]
     return any(changed)
+
+
+def _takes(class_path: str | None, argument: str) -> bool:
+    return class_path is not None and argument in signature(pkgutil.resolve_name(class_path)).parameters
 
 
 def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:

@@ -34,6 +34,7 @@ class RandomCovariance:
         voices: share of the others that have the spectrogram of another clip of the batch.
         second: share of those with the spectrogram of one more clip in them, down to 12 dB weaker than the first.
         buzz: share of those that are not white whose noise is voiced in stretches.
+        estimated: share of those that are not white that is told what EM would have found: see `estimate`.
         floor_db: least level in a bin, relative to the mean power of the clip.
     """
 
@@ -42,6 +43,7 @@ class RandomCovariance:
     voices: float = 0.0
     second: float = 0.0
     buzz: float = 0.0
+    estimated: float = 0.0
     floor_db: float = -45.0
 
     def draw(self, stft: STFT, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +66,39 @@ class RandomCovariance:
         on = F.pad(on, (0, samples - on.shape[1]))
         source = on * buzzing(count, samples, clips.device) + (1 - on.square()).sqrt() * source
         return stft.inverse(stft(source) * deviation, samples), told
+
+    def estimate(self, stft: STFT, clean: Tensor, noise: Tensor, told: Tensor) -> Tensor:
+        """What is told, where a share `estimated` of the shaped clips gets what EM would have found.
+
+        It is the EM of `LocalEM` with Wiener filters for denoisers, which let at least some of everything pass, of none to
+        three rounds, from spectrograms that are smoothed, or means over all time, and wrong. The estimate of the others then
+        holds some of the talker and lacks what the talker's own holds of them: errors that go along with what is to be found,
+        unlike those of `_guess`.
+
+        Args:
+            clean, noise: (count, samples).
+            told: deviations, (count, bins, frames), in the units of noise.
+        """
+        count, device = len(clean), clean.device
+        own, others = (self._start(stft(part).abs().square() / stft.energy) for part in (clean, noise))
+        heard = stft(clean + noise).abs().square() / stft.energy
+        least = 10 ** -_uniform(count, 0.7, 2, device)
+        fine, rounds = _chance(count, 0.3, device), torch.randint(0, 4, (count, 1, 1), device=device)
+        for done in range(3):
+            share = (others / (others + own)).clamp(least, 1 - least)
+            error = share * own  # of either estimate
+            found = [part.square() * heard + error for part in (share, 1 - share)]
+            found = [torch.where(fine, local_mean(power, 3, 3), local_mean(power, 5, 9)) for power in found]
+            others, own = (torch.where(done < rounds, *pair) for pair in zip(found, (others, own), strict=True))
+        shaped = told.amax((1, 2), keepdim=True) > told.amin((1, 2), keepdim=True)
+        return torch.where(_chance(count, self.estimated, device) & shaped, others.sqrt(), told)
+
+    def _start(self, power: Tensor) -> Tensor:
+        """What EM may begin with for a source of that power (count, bins, frames)."""
+        reach = torch.rand(len(power), 1, 1, device=power.device)
+        near = torch.where(reach < 0.2, local_mean(power, 5, 9), local_mean(power, 25, 15))
+        near = torch.where(reach > 0.6, power.mean(2, keepdim=True), near)
+        return near * self._wrong(power, 6) + 1e-9
 
     def sample(
         self,
@@ -116,16 +151,21 @@ class RandomCovariance:
 
     def _guess(self, power: Tensor) -> Tensor:
         """What another estimate would say of a covariance: smoothed, sometimes over all of time or of both, and wrong."""
-        count, bins, frames = power.shape
+        count = len(power)
         size = [1 + 2 * int(torch.randint(0, most, ())) for most in (8, 12)]
         near = local_mean(power, *size)
         reach = torch.rand(count, 1, 1, device=power.device)
         guess = torch.where(reach < 0.35, power, near)
         guess = torch.where(reach > 0.7, power.mean(2, keepdim=True), guess)
         guess = torch.where(reach > 0.85, 1.0, guess)
-        wrong = _field(count, bins, frames, (3, 24), (1, 40), power.device) * _uniform(count, 0, 8, power.device)
-        wrong = wrong + 3 * torch.randn(count, 1, 1, device=power.device)
-        return guess * (2 * _DB * wrong).exp()
+        return guess * self._wrong(power, 8)
+
+    @staticmethod
+    def _wrong(power: Tensor, most: float) -> Tensor:
+        """Factors of a power (count, bins, frames) that is known to within a few decibels, at most `most` from bin to bin."""
+        count, bins, frames = power.shape
+        decibel = _field(count, bins, frames, (3, 24), (1, 40), power.device) * _uniform(count, 0, most, power.device)
+        return (2 * _DB * (decibel + 3 * torch.randn(count, 1, 1, device=power.device))).exp()
 
     def _component(self, count: int, bins: int, frames: int, device: torch.device) -> Tensor:
         """Log deviation."""

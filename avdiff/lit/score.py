@@ -199,7 +199,10 @@ class ScoreModel(pl.LightningModule):
         if self.covariance is None:
             return sigma[:, None] * torch.randn_like(clean), sigma
         noise, told = self.covariance.draw(self.prior.stft, clean if voice is None else voice)
-        return sigma[:, None] * noise, sigma[:, None, None] * told
+        noise, told = sigma[:, None] * noise, sigma[:, None, None] * told
+        return noise, self.covariance.estimate(
+            self.prior.stft, clean, noise, told
+        ) if self.covariance.estimated else told
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):

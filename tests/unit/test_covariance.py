@@ -104,3 +104,24 @@ def test_voices_need_a_batch_and_no_silence_breaks_them() -> None:
         assert deviation.isfinite().all()
         assert told.isfinite().all()
     assert deviation.std() > 0.05  # a clip alone has no neighbour, and gets a covariance of chance
+
+
+def test_an_estimate_of_the_others_holds_some_of_the_talker() -> None:
+    """By how much more than the noise is told where the talker is far louder; where the noise is, it is told about right."""
+    torch.manual_seed(0)
+    stft, count = STFT(), 32
+    noise, told = Known().draw(stft, torch.zeros(count, 16_000))
+    band = torch.zeros(256, 1)
+    band[60:120] = 10.0
+    clean = stft.inverse(stft(torch.randn(count, 16_000)) * band, 16_000)
+    covariance = RandomCovariance(white=0.0, estimated=1.0)
+    error = 20 * (covariance.estimate(stft, clean, noise, told) / told).log10()
+    assert error[:, 70:110].mean() > 10
+    assert error[:, 140:220].mean().abs() < 3
+    assert torch.equal(RandomCovariance(estimated=0.0).estimate(stft, clean, noise, told), told)
+
+
+def test_white_noise_is_told_as_it_is() -> None:
+    torch.manual_seed(0)
+    noise, clean, told = torch.randn(4, 16_000), torch.randn(4, 16_000), torch.ones(4, 256, 101)
+    assert torch.equal(RandomCovariance(estimated=1.0).estimate(STFT(), clean, noise, told), told)

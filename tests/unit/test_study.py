@@ -211,12 +211,21 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
             assert not read.paper, "the paper's figures are of other data"
 
 
-def test_settings_below_a_star() -> None:
-    config = method_config("local_em", ["recipes.*.sampler.init_args.iterations=7", "recipes.2.levels.noise=-9.5"])
-    recipes = config["model"]["init_args"]["separator"]["init_args"]["recipes"]
+def test_settings_of_a_method() -> None:
+    """Below a star, and arguments that its file leaves at their default."""
+
+    def separator_of(config: dict) -> dict:
+        return config["model"]["init_args"]["separator"]["init_args"]
+
+    inner = separator_of(
+        method_config("local_em", ["recipes.*.sampler.init_args.iterations=7", "recipes.2.levels.noise=-9.5"])
+    )
+    recipes = inner["recipes"]
     assert {recipe["sampler"]["init_args"]["iterations"] for recipe in recipes.values()} == {7}
     assert [recipe["levels"]["noise"] for recipe in recipes.values()] == [-5.0, -9.5, -15.0]
-    for wrong in ("recipes.*.sampler.init_args.iteration=7", "recipes.1", "nothing=1"):
+    assert "bf16" not in inner["prior"]["init_args"]
+    assert separator_of(method_config("local_em", ["prior.init_args.bf16=true"]))["prior"]["init_args"]["bf16"] is True
+    for wrong in ("prior.init_args.bf17=true", "recipes.*.sampler.init_args.iteration=7", "recipes.1", "nothing=1"):
         with pytest.raises(UserError, match="names no setting"):
             method_config("local_em", [wrong])
 
