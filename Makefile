@@ -16,6 +16,7 @@ SCENE ?= paper
 UV_VERSION := 0.13.8
 
 BIN := .venv/bin
+comma := ,
 STAMP := .venv/.installed
 # $(call fit,training,kind of data,more arguments)
 fit = $(BIN)/avdiff fit --config experiments/base.yaml --config experiments/train/$(1).yaml \
@@ -111,7 +112,7 @@ train-flowavse: setup ## train FlowAVSE for mixtures of so many talkers: TALKERS
 	$(call known,CLUSTER,cluster)
 	$(call known,DATA,data/mixtures)
 	$(call fit,flowavse$(suffix),mixtures,--trainer.default_root_dir=runs/flowavse$(TALKERS)$(suffix) \
-	  --data.training.talkers='[$(TALKERS),$(TALKERS)]' --data.training.dropout=0 \
+	  --data.training.talkers='[$(TALKERS)$(comma)$(TALKERS)]' --data.training.dropout=0 \
 	  $(call checkpoint,runs/flowavse$(TALKERS)$(suffix),every_n_train_steps=500) \
 	  $(call checkpoint,runs/flowavse$(TALKERS)$(suffix),train_time_interval=0:15:00) $(ARGS))
 
