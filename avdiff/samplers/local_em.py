@@ -48,7 +48,7 @@ class LocalEM(PosteriorSampler):
     iterations: int = 3
     bins: int = 5
     frames: int = 9
-    anchor: float = 0.2
+    anchor: float = 0.1
     share: float = 0.8
     levels: LevelFit | None = None
 

@@ -196,6 +196,7 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         "embedded",
         *(f"embedded{k}" for k in range(2, 8)),
         "enrolled",
+        "flowavse",
         "levels",
         "noise_models",
         *(f"table{k}" for k in range(2, 8)),
