@@ -51,10 +51,10 @@ def method_config(method: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for override in overrides:
         path, given, value = override.partition("=")
         try:
-            inner = config["model"]["init_args"]["separator"]["init_args"]
+            separator = config["model"]["init_args"]["separator"]
         except (KeyError, TypeError) as error:
-            raise UserError(f"{file} does not describe a separator with settings") from error
-        if not given or not _change(inner, path.split("."), yaml.safe_load(value)):
+            raise UserError(f"{file} does not describe a separator") from error
+        if not given or not _change(separator, ["init_args", *path.split(".")], yaml.safe_load(value)):
             raise UserError(
                 f"{override!r} names no setting of {file}; give a.b.c=value, as in recipes.*.sampler.init_args.iterations=5"
             )
@@ -66,7 +66,7 @@ def _change(inner: Any, path: Sequence[str], value: Any) -> bool:
     if not isinstance(inner, dict):
         return False
     if path[0] == "init_args" and len(path) == 2 and _takes(inner.get("class_path"), path[1]):
-        inner.setdefault("init_args", {}).setdefault(path[1], None)
+        inner["init_args"] = {path[1]: None} | (inner.get("init_args") or {})
     keys = [key for key in inner if path[0] in ("*", str(key))]
     if len(path) == 1:
         for key in keys:
@@ -76,8 +76,12 @@ def _change(inner: Any, path: Sequence[str], value: Any) -> bool:
     return any(changed)
 
 
-def _takes(class_path: str | None, argument: str) -> bool:
-    return class_path is not None and argument in signature(pkgutil.resolve_name(class_path)).parameters
+def _takes(class_path: Any, argument: str) -> bool:
+    """Whether a class, or a function, that a file names has such an argument; not where there is none of that name."""
+    try:
+        return argument in signature(pkgutil.resolve_name(class_path)).parameters
+    except (AttributeError, ImportError, TypeError, ValueError):
+        return False
 
 
 def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:

@@ -79,6 +79,8 @@ class RandomCovariance:
             clean, noise: (count, samples).
             told: deviations, (count, bins, frames), in the units of noise.
         """
+        if not self.estimated:
+            return told
         count, device = len(clean), clean.device
         own, others = (self._start(stft(part).abs().square() / stft.energy) for part in (clean, noise))
         heard = stft(clean + noise).abs().square() / stft.energy

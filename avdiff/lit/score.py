@@ -200,9 +200,7 @@ class ScoreModel(pl.LightningModule):
             return sigma[:, None] * torch.randn_like(clean), sigma
         noise, told = self.covariance.draw(self.prior.stft, clean if voice is None else voice)
         noise, told = sigma[:, None] * noise, sigma[:, None, None] * told
-        return noise, self.covariance.estimate(
-            self.prior.stft, clean, noise, told
-        ) if self.covariance.estimated else told
+        return noise, self.covariance.estimate(self.prior.stft, clean, noise, told)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):

@@ -226,6 +226,7 @@ def test_settings_of_a_method() -> None:
     assert [recipe["levels"]["noise"] for recipe in recipes.values()] == [-5.0, -9.5, -15.0]
     assert "bf16" not in inner["prior"]["init_args"]
     assert separator_of(method_config("local_em", ["prior.init_args.bf16=true"]))["prior"]["init_args"]["bf16"] is True
+    assert separator_of(method_config("local_em", ["level=2"]))["level"] == 2
     for wrong in ("prior.init_args.bf17=true", "recipes.*.sampler.init_args.iteration=7", "recipes.1", "nothing=1"):
         with pytest.raises(UserError, match="names no setting"):
             method_config("local_em", [wrong])
