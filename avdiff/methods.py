@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Sequence
 from importlib import resources
 from inspect import signature
@@ -100,5 +101,13 @@ def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:
     try:
         config = parser.parse_object({"model": method_config(method, overrides)["model"]})
         return parser.instantiate(config).model.separator.eval()
-    except (ArgumentError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{file} does not describe a separator: {error}") from error
+    except (ArgumentError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        changed = f", with {' '.join(overrides)}," if overrides else ""
+        raise UserError(f"{file}{changed} does not describe a separator: {_account(error)}") from error
+
+
+def _account(error: Exception) -> str:
+    """What a parser's nested account says at its end, and of which setting, in one line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    keys = re.findall(r'Parser key "([^"]+)"', str(error))[2:]  # after "model" and "separator"
+    return f"{'.'.join(keys)}: {lines[-1].strip()}" if keys else lines[-1].strip()

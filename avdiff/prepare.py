@@ -230,7 +230,9 @@ def videos(folder: Path, output: Path, exclude: Sequence[str]) -> None:
     from datamodules.real import VIDEO, video_clips
 
     detector = DlibFaces()
-    _clip_folders(_files(folder, VIDEO, exclude), output, lambda files: video_clips(files, detector))
+    _clip_folders(
+        _files(folder, VIDEO, exclude), output, lambda files, left_out: video_clips(files, left_out, detector)
+    )
 
 
 def speech(folder: Path, output: Path, exclude: Sequence[str]) -> None:
@@ -257,7 +259,9 @@ def enrolment(output: Path, split: str, workers: int | None) -> None:
     )
 
 
-def _clip_folders(files: Sequence[Path], output: Path, clips: Callable[[Iterable[Path]], Iterable[ShortClip]]) -> None:
+def _clip_folders(
+    files: Sequence[Path], output: Path, clips: Callable[[Iterable[Path], Callable[[str], None]], Iterable[ShortClip]]
+) -> None:
     """Clip folders `train` and `val`; every twentieth file goes to validation."""
     from datamodules.real import write_clips
 
@@ -265,8 +269,11 @@ def _clip_folders(files: Sequence[Path], output: Path, clips: Callable[[Iterable
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
     ) as bars:
         for split, part in (("val", files[::20]), ("train", [f for i, f in enumerate(files) if i % 20])):
-            count = write_clips(output / split, clips(bars.track(part, description=split)))
-            Console().print(f"{split}: {count} clips of {len(part)} files in {output / split}")
+            bad: list[str] = []
+            count = write_clips(output / split, clips(bars.track(part, description=split), bad.append))
+            for reason in bad:
+                bars.console.print(f"left out: {reason}", soft_wrap=True, highlight=False)
+            Console().print(f"{split}: {count} clips of {len(part) - len(bad)} files in {output / split}")
 
 
 def _detector(mediapipe: Path | None) -> str:

@@ -107,15 +107,16 @@ class ClipFolder(Dataset):
 
 
 class WithVoice(Dataset):
-    """Clips, each with the sound of some clip of talkers beside it as `voice` (T,).
+    """Clips, each with the sound of some clip of other sources beside it as `voice` (T,).
 
     Args:
         clips, voices: as dicts with `audio`, of equal length.
         random: any voice; else one that the index tells.
+        share: of the clips; the voice of the others is their own sound.
     """
 
-    def __init__(self, clips: Dataset, voices: Dataset, random: bool) -> None:
-        self.clips, self.voices, self.random = clips, voices, random
+    def __init__(self, clips: Dataset, voices: Dataset, random: bool, share: float = 1.0) -> None:
+        self.clips, self.voices, self.random, self.share = clips, voices, random, share
 
     def __len__(self) -> int:
         return len(self.clips)  # type: ignore[arg-type]
@@ -123,6 +124,8 @@ class WithVoice(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         count = len(self.voices)  # type: ignore[arg-type]
         item = self.clips[index]
+        if self.share < 1 and float(torch.rand(())) >= self.share:
+            return {**item, "voice": item["audio"]}
         which = int(torch.randint(count, ())) if self.random else index % count
         return {**item, "voice": self.voices[which]["audio"]}
 

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from datamodules.clips import CleanClips, WithVoice
 from datamodules.synthetic.corpus import noise_corpus, speech_corpus
 
 
 class EmbeddedSpeech(CleanClips):
-    """Synthetic talkers with rendered lips. See `datamodules.clips.CleanClips` for the arguments."""
+    """Synthetic talkers with rendered lips.
+
+    Args:
+        noise: noises of which some clips have one beside them: `avdiff.lit.covariance` takes their spectrograms, in place of
+            another talker's, for the noise that speech is to be told from. None for talkers alone.
+        noise_share: of the clips that have one.
+        clips: see `datamodules.clips.CleanClips`, here and for the other arguments.
+    """
+
+    def __init__(self, noise: CleanClips | None = None, noise_share: float = 0.5, **clips: Any) -> None:
+        super().__init__(**clips)
+        self.noise, self.noise_share = noise, noise_share
 
     def generate(self, split: str, clips: int) -> Path:
         return speech_corpus(split, clips, workers=self.generators).folder
+
+    def prepare_data(self) -> None:
+        super().prepare_data()
+        if self.noise is not None:
+            self.noise.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.noise is not None:
+            self.noise.setup(stage)
+            self.train = WithVoice(self.train, self.noise.train, random=True, share=self.noise_share)
 
 
 class EmbeddedVoices(EmbeddedSpeech):
@@ -50,7 +73,9 @@ class EmbeddedNoise(CleanClips):
         super().__init__(batch_size, seconds, workers, real, repeat, clips, 0, val_clips, generators, seed, speed)
         self.talkers: EmbeddedVoices | None = None
         if voices:
-            self.talkers = EmbeddedVoices(batch_size, seconds, clips=voices, val_clips=val_clips, generators=generators)
+            self.talkers = EmbeddedVoices(
+                batch_size=batch_size, seconds=seconds, clips=voices, val_clips=val_clips, generators=generators
+            )
 
     def generate(self, split: str, clips: int) -> Path:
         return noise_corpus(split, clips, workers=self.generators).folder

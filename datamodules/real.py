@@ -17,7 +17,7 @@ from avdiff.video.talkers import Talker, find_talkers, seen_longest
 
 WINDOW = 4 * SAMPLE_RATE  # samples of a stored clip
 VIDEO = (".mp4", ".mpg", ".mov", ".mkv", ".avi", ".webm")
-AUDIO = (".wav", ".flac", ".ogg", ".mp3")
+AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".g722")
 
 Clip = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]  # audio (T,), mouth (F, 96, 96), seen (F,)
 
@@ -42,30 +42,64 @@ def find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return files
 
 
-def audio_clips(files: Iterable[Path]) -> Iterator[Clip]:
-    """Each file cut into stretches of up to 4 s, without video; a stretch of less than 1 s or of silence is left out."""
-    for file in files:
-        samples, rate = read_audio(file)
-        audio = resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE).numpy()
+def audio_clips(files: Iterable[Path], left_out: Callable[[str], None]) -> Iterator[Clip]:
+    """Each file cut into stretches of up to 4 s, without video; a stretch of less than 1 s or of silence is left out.
+
+    Files of less than 1 s are joined with those that follow them in the same folder: a word and the next, a key and the next.
+
+    Args:
+        files: in order.
+        left_out: told of each file that cannot be read, and why.
+    """
+    for audio in _joined(files, left_out):
         for start in range(0, len(audio), WINDOW):
             stretch = audio[start : start + WINDOW]
             if len(stretch) >= SAMPLE_RATE and np.sqrt(np.mean(stretch**2)) > 1e-4:
                 yield stretch, None, None
 
 
-def _talkers(frames: VideoFrames, detector: FaceDetector) -> list[Talker]:
-    return find_talkers(lambda stage: frames, detector)
-
-
-def video_clips(files: Iterable[Path], detector: FaceDetector) -> Iterator[Clip]:
-    """The person seen longest in each video, cut into stretches of up to 4 s; a video without a face is left out."""
+def _joined(files: Iterable[Path], left_out: Callable[[str], None]) -> Iterator[np.ndarray]:
+    """The sound of each file at 16 kHz, or of several short ones of a folder, together up to 4 s."""
+    short: list[np.ndarray] = []
+    folder = None
     for file in files:
-        frames = VideoFrames(file)
-        found = _talkers(frames, detector)
+        try:
+            samples, rate = read_audio(file)
+        except UserError as error:
+            left_out(str(error))
+            continue
+        audio = resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE).numpy()
+        if len(audio) >= SAMPLE_RATE:
+            yield audio
+            continue
+        if short and (file.parent != folder or sum(map(len, short)) + len(audio) > WINDOW):
+            yield np.concatenate(short)
+            short = []
+        folder = file.parent
+        short.append(audio)
+    if short:
+        yield np.concatenate(short)
+
+
+def video_clips(files: Iterable[Path], left_out: Callable[[str], None], detector: FaceDetector) -> Iterator[Clip]:
+    """The person seen longest in each video, cut into stretches of up to 4 s; a video without a face is left out.
+
+    Args:
+        files: in order.
+        left_out: told of each file that cannot be read or shows no face.
+        detector: of faces.
+    """
+    for file in files:
+        try:
+            found = _talkers(VideoFrames(file), detector)
+            samples, rate, _ = read_track(file)
+        except UserError as error:
+            left_out(str(error))
+            continue
         if not found:
+            left_out(f"{file} shows no face")
             continue
         talker = seen_longest(found)
-        samples, rate, _ = read_track(file)
         audio = resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE).numpy()
         for start in range(0, len(audio), WINDOW):
             stretch = audio[start : start + WINDOW]
@@ -75,8 +109,16 @@ def video_clips(files: Iterable[Path], detector: FaceDetector) -> Iterator[Clip]
                 yield stretch, mouth, seen
 
 
+def _talkers(frames: VideoFrames, detector: FaceDetector) -> list[Talker]:
+    return find_talkers(lambda stage: frames, detector)
+
+
 def write_clips(folder: Path, clips: Iterable[Clip], progress: Callable[[int], None] | None = None) -> int:
-    """Write a clip folder; returns the number of clips."""
+    """Write a clip folder; returns the number of clips.
+
+    Raises:
+        UserError: there are none.
+    """
     audio, lengths, mouths, seens = [], [], [], []
     for count, (samples, mouth, seen) in enumerate(clips, 1):
         samples = samples[:WINDOW]
@@ -91,6 +133,8 @@ def write_clips(folder: Path, clips: Iterable[Clip], progress: Callable[[int], N
             seens.append(_pad(seen[:frames]))
         if progress is not None:
             progress(count)
+    if not audio:
+        raise UserError(f"no recording for {folder} holds a second of sound; give more of them, or longer ones")
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "audio.npy", np.stack(audio))
     np.save(folder / "lengths.npy", np.asarray(lengths))

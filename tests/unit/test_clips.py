@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from avdiff.audio.io import write_wav
 from avdiff.errors import UserError
 from datamodules.clips import ClipFolder, WithVoice
+from datamodules.real import audio_clips, write_clips
 
 
 def test_clips_at_the_start_are_left_out(tmp_path: Path) -> None:
@@ -30,6 +32,41 @@ def test_a_voice_rides_along_with_a_clip(tmp_path: Path) -> None:
     drawn = {round(float(WithVoice(noise, speech, random=True)[2]["voice"][0]) * 32768) for _ in range(60)}
     assert drawn == {100, 101, 102, 103}
     assert round(float(told[2]["audio"][0]) * 32768) == 2
+
+
+def test_clips_without_a_voice_lend_their_own_sound(tmp_path: Path) -> None:
+    for name, value in (("clips", 1), ("voices", 100)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "audio.npy", np.full((4, 1280), value, np.int16))
+    clips, voices = (ClipFolder(tmp_path / name, 0.08, random=False, video=False) for name in ("clips", "voices"))
+    some = WithVoice(clips, voices, random=True, share=0.3)
+    torch.manual_seed(0)
+    lent = [round(float(some[0]["voice"][0]) * 32768) for _ in range(400)]
+    assert set(lent) == {1, 100}
+    assert abs(lent.count(100) / 400 - 0.3) < 0.1
+
+
+def test_short_recordings_of_a_folder_are_joined_and_bad_ones_told(tmp_path: Path) -> None:
+    def write(name: str, seconds: float, value: float) -> Path:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_wav(tmp_path / name, np.full(int(seconds * 16_000), value, np.float32), 16_000)
+        return tmp_path / name
+
+    files = [
+        write(f"words/{n}.wav", 0.75, 0.1 * (n + 1)) for n in range(6)
+    ]  # five fit into 4 s; one alone is too short
+    files.insert(3, write("words/long.wav", 5.5, 0.9))  # 4 s, and 1.5 s
+    (tmp_path / "words/bad.wav").write_bytes(b"nothing")
+    files += [tmp_path / "words/bad.wav", write("keys/a.wav", 0.6, -0.1), write("keys/b.wav", 0.6, -0.2)]
+    told: list[str] = []
+    clips = [audio for audio, _, _ in audio_clips(files, told.append)]
+    assert [round(len(audio) / 16_000, 3) for audio in clips] == [4.0, 1.5, 3.75, 1.2]
+    assert np.allclose(clips[2][::12_000], [0.1, 0.2, 0.3, 0.4, 0.5], atol=1e-3)
+    assert np.allclose(clips[3][[0, -1]], [-0.1, -0.2], atol=1e-3)
+    assert len(told) == 1
+    assert "bad.wav" in told[0]
+    with pytest.raises(UserError, match="holds a second of sound"):
+        write_clips(tmp_path / "none", audio_clips([tmp_path / "words/bad.wav"], told.append))
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.25])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import yaml
 from avdiff.cli import main
 from avdiff.commands import _sweep
 from avdiff.errors import UserError
-from avdiff.methods import method_config
+from avdiff.methods import load_method, method_config
 from avdiff.study import cells_of, read_paper, read_study
 from avdiff.sweep import point_name, read_sweep
 
@@ -230,6 +231,25 @@ def test_settings_of_a_method() -> None:
     for wrong in ("prior.init_args.bf17=true", "recipes.*.sampler.init_args.iteration=7", "recipes.1", "nothing=1"):
         with pytest.raises(UserError, match="names no setting"):
             method_config("local_em", [wrong])
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("level=abc", "level: Expected a <class 'float'>. Got value: abc"),
+        (
+            "recipes.1.sampler.init_args.iterations=x",
+            "recipes.sampler.iterations: Expected a <class 'int'>. Got value: x",
+        ),
+        ("recipes.1.likelihood.init_args.std=-1", "must be positive"),
+        ("recipes.1.sampler.class_path=avdiff.nothing", "recipes.sampler: module 'avdiff' has no attribute 'nothing'"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_one_sentence(override: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)) as failure:
+        load_method("local_em", [override])
+    assert override in str(failure.value)
+    assert "\n" not in str(failure.value)
 
 
 def test_every_sweep_of_the_project() -> None:
