@@ -225,14 +225,13 @@ def _files(folder: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> lis
 
 
 def videos(folder: Path, output: Path, exclude: Sequence[str]) -> None:
-    """Talkers who are seen, as clips of up to 4 s."""
+    """Talkers who are seen, as clips of up to 4 s. GRID's clips of the names that are kept for testing stay out."""
     from avdiff.video.faces import DlibFaces
-    from datamodules.real import VIDEO, video_clips
+    from datamodules.real import VIDEO, held_out, video_clips
 
     detector = DlibFaces()
-    _clip_folders(
-        _files(folder, VIDEO, exclude), output, lambda files, left_out: video_clips(files, left_out, detector)
-    )
+    files = _files(folder, VIDEO, [*exclude, *(f"{name}.*" for name in sorted(held_out()))])
+    _clip_folders(files, output, lambda files, left_out: video_clips(files, left_out, detector))
 
 
 def speech(folder: Path, output: Path, exclude: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Folders of clean clips."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 
 from avdiff.audio.io import write_wav
 from avdiff.errors import UserError
+from avdiff.prepare import videos
 from datamodules.clips import ClipFolder, WithVoice
-from datamodules.real import audio_clips, write_clips
+from datamodules.real import Clip, audio_clips, held_out, write_clips
 
 
 def test_clips_at_the_start_are_left_out(tmp_path: Path) -> None:
@@ -98,3 +100,21 @@ def test_speeds_are_drawn_between_bounds(tmp_path: Path) -> None:
     folder = ClipFolder(tmp_path, 0.4, random=True, video=False, speed=(0.8, 1.25))
     lengths = {int((folder[0]["audio"] != 0).sum()) // 640 for _ in range(60)}
     assert lengths == {8, 9, 10}  # at 1.25 ten frames fill eight; slower, ten are more than fit
+
+
+def test_clips_kept_for_testing_are_not_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the listed clips of GRID s1 gets into a training folder, in whichever container it comes."""
+    asked: list[str] = []
+
+    def video_clips(files: Iterable[Path], left_out: object, detector: object) -> Iterator[Clip]:
+        for file in files:
+            asked.append(file.stem)
+            yield np.full(16_000, 0.1, np.float32), None, None
+
+    monkeypatch.setattr("datamodules.real.video_clips", video_clips)
+    names = sorted(held_out())[:3]
+    for number, name in enumerate([*names, "bbaf2n", "bbaf3s"]):
+        (tmp_path / f"{name}.{('mp4', 'mpg')[number % 2]}").touch()
+    videos(tmp_path, tmp_path / "out", [])
+    assert asked == ["bbaf2n", "bbaf3s"]
+    assert len(names) == 3
