@@ -10,7 +10,8 @@ import torch
 from avdiff.audio.io import write_wav
 from avdiff.errors import UserError
 from avdiff.prepare import videos
-from datamodules.clips import ClipFolder, WithVoice
+from datamodules.clips import ClipFolder, PreparedClips, WithVoice
+from datamodules.embedded import EmbeddedSpeech
 from datamodules.real import Clip, audio_clips, held_out, write_clips
 
 
@@ -118,3 +119,24 @@ def test_clips_kept_for_testing_are_not_prepared(tmp_path: Path, monkeypatch: py
     videos(tmp_path, tmp_path / "out", [])
     assert asked == ["bbaf2n", "bbaf3s"]
     assert len(names) == 3
+
+
+def test_talkers_come_with_noises_beside_them(tmp_path: Path) -> None:
+    """In training, for their share; validation stays as it is."""
+    for name, value in (("talkers", 1), ("noises", 100)):
+        for split in ("train", "val"):
+            (tmp_path / name / split).mkdir(parents=True)
+            np.save(tmp_path / name / split / "audio.npy", np.full((8, 64_000), value, np.int16))
+
+    class Talkers(EmbeddedSpeech):
+        def generate(self, split: str, clips: int) -> Path:
+            return tmp_path / "talkers" / split
+
+    data = Talkers(noise=PreparedClips(tmp_path / "noises"), noise_share=0.5, batch_size=8)
+    data.prepare_data()
+    data.setup("fit")
+    torch.manual_seed(0)
+    beside = [round(float(data.train[i % 8]["voice"][0]) * 32768) for i in range(100)]
+    assert set(beside) == {1, 100}
+    assert abs(beside.count(100) - 50) < 20
+    assert "voice" not in data.val[0]
