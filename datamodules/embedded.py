@@ -35,6 +35,7 @@ class EmbeddedSpeech(CleanClips):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if self.noise is not None:
+            self.noise.seconds = self.seconds
             self.noise.setup(stage)
             self.train = WithVoice(self.train, self.noise.train, random=True, share=self.noise_share)
 

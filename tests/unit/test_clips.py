@@ -132,11 +132,12 @@ def test_talkers_come_with_noises_beside_them(tmp_path: Path) -> None:
         def generate(self, split: str, clips: int) -> Path:
             return tmp_path / "talkers" / split
 
-    data = Talkers(noise=PreparedClips(tmp_path / "noises"), noise_share=0.5, batch_size=8)
+    data = Talkers(noise=PreparedClips(tmp_path / "noises"), noise_share=0.5, batch_size=8, seconds=0.4)
     data.prepare_data()
     data.setup("fit")
     torch.manual_seed(0)
     beside = [round(float(data.train[i % 8]["voice"][0]) * 32768) for i in range(100)]
     assert set(beside) == {1, 100}
     assert abs(beside.count(100) - 50) < 20
+    assert len(data.train[0]["voice"]) == len(data.train[0]["audio"]) == 6400
     assert "voice" not in data.val[0]
