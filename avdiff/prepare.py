@@ -264,15 +264,15 @@ def _clip_folders(
     """Clip folders `train` and `val`; every twentieth file goes to validation."""
     from datamodules.real import write_clips
 
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
-    ) as bars:
+    console = Console(stderr=True)
+
+    def left_out(reason: str) -> None:
+        console.print(f"left out: {reason}", soft_wrap=True, highlight=False)
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bars:
         for split, part in (("val", files[::20]), ("train", [f for i, f in enumerate(files) if i % 20])):
-            bad: list[str] = []
-            count = write_clips(output / split, clips(bars.track(part, description=split), bad.append))
-            for reason in bad:
-                bars.console.print(f"left out: {reason}", soft_wrap=True, highlight=False)
-            Console().print(f"{split}: {count} clips of {len(part) - len(bad)} files in {output / split}")
+            count = write_clips(output / split, clips(bars.track(part, description=split), left_out))
+            Console().print(f"{split}: {count} clips of {len(part)} files in {output / split}")
 
 
 def _detector(mediapipe: Path | None) -> str:
