@@ -174,6 +174,9 @@ class CleanClips(TrainingClips):
         self.seconds = seconds
         self.real, self.repeat, self.speed = [Path(folder) for folder in real], repeat, speed
         self.clips, self.skip, self.val_clips, self.generators = clips, skip, val_clips, generators
+        #: other sources, of which a share of the training clips have one beside them, see `WithVoice`
+        self.beside: CleanClips | None = None
+        self.beside_share = 1.0
 
     def generate(self, split: str, clips: int) -> Path:
         """Make the embedded clips, or find them; returns their folder."""
@@ -182,6 +185,8 @@ class CleanClips(TrainingClips):
     def prepare_data(self) -> None:
         self.generate("train", self.clips)
         self.generate("val", self.val_clips)
+        if self.beside is not None:
+            self.beside.prepare_data()
 
     def setup(self, stage: str) -> None:
         embedded = self.generate("train", self.clips)
@@ -191,6 +196,10 @@ class CleanClips(TrainingClips):
             train += [real] * self.repeat
         self.train: Dataset = ConcatDataset(train)
         self.val: Dataset = ClipFolder(self.generate("val", self.val_clips), 4.0, False, self.val_clips, self.video)
+        if self.beside is not None:
+            self.beside.seconds = self.seconds
+            self.beside.setup(stage)
+            self.train = WithVoice(self.train, self.beside.train, random=True, share=self.beside_share)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.val, self.batch_size)

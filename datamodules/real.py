@@ -81,6 +81,10 @@ def _joined(files: Iterable[Path], left_out: Callable[[str], None]) -> Iterator[
         yield np.concatenate(short)
 
 
+def _talkers(frames: VideoFrames, detector: FaceDetector) -> list[Talker]:
+    return find_talkers(lambda stage: frames, detector)
+
+
 def video_clips(files: Iterable[Path], left_out: Callable[[str], None], detector: FaceDetector) -> Iterator[Clip]:
     """The person seen longest in each video, cut into stretches of up to 4 s; a video without a face is left out.
 
@@ -107,10 +111,6 @@ def video_clips(files: Iterable[Path], left_out: Callable[[str], None], detector
                 first = start // SAMPLES_PER_FRAME
                 mouth, seen = talker.mouth(first, first + len(stretch) // SAMPLES_PER_FRAME)
                 yield stretch, mouth, seen
-
-
-def _talkers(frames: VideoFrames, detector: FaceDetector) -> list[Talker]:
-    return find_talkers(lambda stage: frames, detector)
 
 
 def write_clips(folder: Path, clips: Iterable[Clip], progress: Callable[[int], None] | None = None) -> int:

@@ -25,8 +25,8 @@ mkdir -p announcers
 for sounds in $work/asterisk-core-sounds-*/usr/share/asterisk/sounds; do cp -r "$sounds"/. announcers/; done
 
 package fillets-ng-data-cs fillets-ng-data-nl
+mkdir -p actors
 for language in cs nl; do
-    mkdir -p actors
     cp -r $work/fillets-ng-data-$language/usr/share/games/fillets-ng/sound actors/$language
 done
 find actors -name '[0-9a-o]*.ogg' -delete # a third of the roles' lines is enough

@@ -55,9 +55,8 @@ def test_short_recordings_of_a_folder_are_joined_and_bad_ones_told(tmp_path: Pat
         write_wav(tmp_path / name, np.full(int(seconds * 16_000), value, np.float32), 16_000)
         return tmp_path / name
 
-    files = [
-        write(f"words/{n}.wav", 0.75, 0.1 * (n + 1)) for n in range(6)
-    ]  # five fit into 4 s; one alone is too short
+    # five words fit into 4 s; the sixth alone is too short
+    files = [write(f"words/{n}.wav", 0.75, 0.1 * (n + 1)) for n in range(6)]
     files.insert(3, write("words/long.wav", 5.5, 0.9))  # 4 s, and 1.5 s
     (tmp_path / "words/bad.wav").write_bytes(b"nothing")
     files += [tmp_path / "words/bad.wav", write("keys/a.wav", 0.6, -0.1), write("keys/b.wav", 0.6, -0.2)]
