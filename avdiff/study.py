@@ -34,6 +34,7 @@ class Entry:
         method: its name, or its YAML file.
         seeds: of the sampling noise, from 0; 1 for a method that draws nothing.
         clips: only the first so many mixtures (of a condition), where it is slow; None for all.
+        data: only these lists, by their names; empty for all.
         set: settings that differ, as `a.b.c=value`.
         paper: its name among the paper's figures.
     """
@@ -41,6 +42,7 @@ class Entry:
     method: str
     seeds: int = 1
     clips: int | None = None
+    data: Sequence[str] = ()
     set: Sequence[str] = ()
     paper: str | None = None
 
@@ -173,7 +175,10 @@ def read_study(file: Path) -> Study:
     try:
         told = _expand(yaml.safe_load(file.read_text(encoding="utf-8")))
         methods = told.pop("methods")
-        entries = {label: Entry(**{**of, "set": tuple(of.get("set", ()))}) for label, of in _labelled(methods).items()}
+        entries = {
+            label: Entry(**{**of, "data": tuple(of.get("data", ())), "set": tuple(of.get("set", ()))})
+            for label, of in _labelled(methods).items()
+        }
         study = Study(name=file.stem, methods=entries, **told)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         known = ", ".join(part.name for part in fields(Study) if part.name != "name")
@@ -182,6 +187,10 @@ def read_study(file: Path) -> Study:
         method_config(entry.method, entry.set)
         if entry.seeds < 1:
             raise UserError(f"{file}: {label} has seeds: {entry.seeds}; give at least 1")
+        if unknown := set(entry.data) - set(study.data):
+            raise UserError(
+                f"{file}: {label} has data: {', '.join(sorted(unknown))}; the file's lists are {', '.join(study.data)}"
+            )
     return study
 
 
@@ -220,6 +229,7 @@ def cells_of(study: Study) -> list[Cell]:
         Cell(data, label, entry, seed)
         for data in study.data
         for label, entry in study.methods.items()
+        if not entry.data or data in entry.data
         for seed in range(entry.seeds)
     ]
 

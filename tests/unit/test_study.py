@@ -32,7 +32,7 @@ def method(folder: Path, name: str, **settings: object) -> str:
 
 def study(folder: Path, methods: dict[str, dict], **more: object) -> Path:
     toys = {"class_path": "datamodules.mixtures.ToyMixtures", "init_args": {"clips": 4}}
-    told = {"title": "Toys", "methods": methods, "data": {"toys": toys}, "metrics": ["si_sdr"], **more}
+    told: dict = {"title": "Toys", "methods": methods, "data": {"toys": toys}, "metrics": ["si_sdr"], **more}
     (folder / "toys.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
     return folder / "toys.yaml"
 
@@ -97,6 +97,20 @@ def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
     assert page.count("median: estimate") == 2
     assert 'src="http' not in page
     assert "shares, the paper" in capsys.readouterr().out
+
+
+def test_a_slow_method_may_name_its_lists(tmp_path: Path) -> None:
+    methods = {
+        "all": {"method": method(tmp_path, "a")},
+        "slow": {"method": method(tmp_path, "b"), "data": ["second"]},
+    }
+    toys = {"class_path": "datamodules.mixtures.ToyMixtures", "init_args": {"clips": 2}}
+    run(study(tmp_path, methods, data={"first": toys, "second": toys}), tmp_path / "out")
+    assert {(line["data"], line["method"]) for line in table(tmp_path / "out", "efforts")} == {
+        ("first", "all"),
+        ("second", "all"),
+        ("second", "slow"),
+    }
 
 
 def test_clips_that_are_given_up_are_counted_and_leave_the_mixtures_figure_alone(tmp_path: Path) -> None:
@@ -175,6 +189,7 @@ def test_parts_share_the_work_and_a_last_run_makes_the_table(tmp_path: Path) -> 
         ({"methods": {"x": {"method": "magic"}}}, "there is no method 'magic'"),
         ({"methods": {"x": {"method": "local_em", "seeds": 0}}}, "x has seeds: 0"),
         ({"methods": {"x": {"method": "local_em", "set": ["levels=3"]}}}, "'levels=3' names no setting"),
+        ({"methods": {"x": {"method": "local_em", "data": ["toy"]}}}, "x has data: toy; the file's lists are toys"),
         ({"methods": {"x": {"metod": "local_em"}}}, "is no benchmark file"),
         ({"colour": "red"}, "is no benchmark file"),
         ({"data": {"x": {"class_path": "datamodules.mixtures.Toys"}}}, "does not describe a list of mixtures"),
@@ -194,6 +209,7 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVDIFF_DATA", "/data")
     files = sorted((ROOT / "experiments" / "tables").glob("*.yaml"))
     assert [file.stem for file in files] == [
+        "ablation",
         "embedded",
         *(f"embedded{k}" for k in range(2, 8)),
         "enrolled",
