@@ -147,7 +147,7 @@ def separate_list(
     Raises:
         UserError: the clips in the folder were made with other settings.
     """
-    _claim(folder, f"seed: {seed}\nweights: {_digest(separator)}\n---\n{settings.strip()}\n")
+    claim(folder, digest(separator), settings, seed)
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -262,17 +262,28 @@ def _markdown(name: str, results: Results, noises: Mapping[str, str], scored: Sc
     return "\n".join(lines) + "\n"
 
 
-def _digest(separator: Separator) -> str:
+def digest(separator: Separator) -> str:
     """A short name of the weights."""
-    digest = hashlib.blake2b(digest_size=8)
+    found = hashlib.blake2b(digest_size=8)
     for name, value in separator.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
-def _claim(folder: Path, settings: str) -> None:
-    """Say whose the clips of a folder are, or refuse it."""
+def claim(folder: Path, weights: str, settings: str, seed: int) -> None:
+    """Say whose the clips of a folder are, or refuse it.
+
+    Args:
+        folder: of the clips.
+        weights: of the method, by `digest`.
+        settings: its YAML.
+        seed: of the sampling noise.
+
+    Raises:
+        UserError: the clips in the folder were made with other settings.
+    """
+    settings = f"seed: {seed}\nweights: {weights}\n---\n{settings.strip()}\n"
     file = folder / SETTINGS
     if not file.exists():
         with whole(file) as partial:  # the processes of a run all come by here

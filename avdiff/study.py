@@ -17,7 +17,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import yaml
 
-from avdiff.benchmark import Cost, cost_of, separate_list
+from avdiff.benchmark import Cost, claim, cost_of, digest, separate_list
 from avdiff.errors import UserError
 from avdiff.evaluation import GIVEN_UP, References, Scored, Scoring, score_folder
 from avdiff.methods import load_method, method_config
@@ -275,6 +275,7 @@ def run_study(
     mine = cells[part[0] :: part[1]]
     failures: dict[Cell, str] = {}
     first = True
+    _claim(mine, out)
     for cell in mine:
         references = build(study.data[cell.data], cell.entry.clips)
         try:
@@ -283,7 +284,7 @@ def run_study(
                 cell.folder(out),
                 separator,
                 load(references),
-                settings=yaml.safe_dump(method_config(cell.entry.method, cell.entry.set)["model"]),
+                settings=_settings(cell.entry),
                 seed=cell.seed,
                 accelerator=accelerator,
                 devices=devices,
@@ -303,6 +304,22 @@ def run_study(
     if part[1] > 1:
         return None
     return _tables(study, out, scored, failures, paper or {}, command)
+
+
+def _settings(entry: Entry) -> str:
+    return yaml.safe_dump(method_config(entry.method, entry.set)["model"])
+
+
+def _claim(cells: Sequence[Cell], out: Path) -> None:
+    """Refuse folders with clips of other settings before the first mixture is separated, not hours later."""
+    for label, entry in {cell.label: cell.entry for cell in cells}.items():
+        try:
+            weights = digest(load_method(entry.method, entry.set))
+        except (RuntimeError, ValueError, FileNotFoundError):  # told when its turn comes
+            continue
+        for cell in cells:
+            if cell.label == label:
+                claim(cell.folder(out), weights, _settings(entry), cell.seed)
 
 
 def _tables(

@@ -158,6 +158,20 @@ def test_killed_in_the_middle_it_computes_nothing_twice_and_gives_the_same_table
     assert tables["killed"] == tables["whole"]
 
 
+def test_results_of_other_settings_are_refused_before_anything_is_separated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    last = {"last": {"method": method(tmp_path, "b")}}
+    run(study(tmp_path, last), tmp_path / "out")
+    last["last"]["set"] = ["noise=0.5"]
+    file = study(tmp_path, {"first": {"method": method(tmp_path, "a", log=str(log))}, **last})
+    with pytest.raises(SystemExit):
+        run(file, tmp_path / "out")
+    assert "last_seed0 were made with other settings" in capsys.readouterr().err
+    assert not log.exists()
+
+
 def test_asked_to_stop_it_stops_at_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     file = study(tmp_path, {"a": {"method": method(tmp_path, "a", log=str(log), kill_after=2, ask=True)}})
