@@ -230,6 +230,7 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         "flowavse",
         "levels",
         "noise_models",
+        "samplers",
         "separation",
         *(f"table{k}" for k in range(2, 8)),
     ]
