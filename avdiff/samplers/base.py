@@ -14,7 +14,9 @@ from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise
 
-TOO_FAR = 100.0  # times the larger of the noise level and the data: no sample gets there, a diverging one soon does
+# times the larger of the noise level and the data: a diverging sample soon gets there, and no other does, since a single click in
+# N samples of silence is sqrt(N) times as loud as their root mean square: 700 in half a minute
+TOO_FAR = 1000.0
 
 
 @dataclass(frozen=True)

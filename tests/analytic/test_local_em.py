@@ -20,7 +20,9 @@ def run(sampler: LocalEM, mixture: torch.Tensor) -> torch.Tensor:
     joint = JointPrior({OFFSCREEN: GaussianPrior(TALKER), NOISE: GaussianPrior(HISS)})
     observation = Observation(("a",), mixture, None, None, (OFFSCREEN, NOISE))
     likelihood = GaussianLikelihood(STD).bind(observation)
-    return sampler.sample(joint.bind(observation), likelihood, (1, 2, SAMPLES), like=mixture, rng=ClipNoise(0, ("a",)))
+    return sampler.sample(
+        joint.bind(observation), likelihood, (1, 2, mixture.shape[1]), like=mixture, rng=ClipNoise(0, ("a",))
+    )
 
 
 @pytest.mark.parametrize("sampler", [LocalEM(1, share=0.0), LocalEM(4, anchor=1.0, share=0.0)])
@@ -44,6 +46,14 @@ def test_what_is_left_is_shared_out() -> None:
     kept = (mixture - run(LocalEM(3, share=0.0), mixture).sum(1)).square().mean()
     shared = (mixture - run(LocalEM(3, share=1.0), mixture).sum(1)).square().mean()
     assert shared < 0.2 * kept
+
+
+def test_a_click_in_silence_is_no_divergence() -> None:
+    """All of a mixture's power may be in one sample, as when somebody knocks against the microphone."""
+    mixture = torch.zeros(1, 30 * SAMPLES)
+    mixture[0, SAMPLES] = TALKER * mixture.shape[1] ** 0.5
+    x = run(LocalEM(1), mixture)
+    assert x[0, 1].abs().max() > 0.7 * mixture.max()
 
 
 def test_a_prior_that_takes_white_noise_only_is_refused() -> None:

@@ -104,7 +104,7 @@ class Amplifier(GaussianProduct):
 
     def denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
         clean = super().denoise(x, sigma)
-        clean[1] = 9 * x[1]
+        clean[1] = 90 * x[1]
         return clean
 
 
