@@ -36,11 +36,11 @@ def tiny_networks(local: bool) -> Mapping[Role, EDMPrior]:
 
 
 def guided(levels: int, sigma_max: float, ode: bool) -> int:
-    """Evaluations with guidance between 0.3 and 3 times 0.15, twice 0.05's three: by hand."""
+    """Evaluations with guidance between 0.3 and 3 times 1, the level at which the preset reads its numbers: by hand."""
     found = 0
     for sigma in poly_grid(sigma_max, 0.01, levels, 7):
         points = [sigma, poly_grid(sigma, 1e-3, 3, 7)[1]] if ode else [sigma]
-        found += sum(2 if 0.045 <= point <= 0.45 else 1 for point in points)
+        found += sum(2 if 0.3 <= point <= 3 else 1 for point in points)
     return found + 1  # the last draw is denoised at 0.01
 
 
@@ -52,7 +52,7 @@ def test_evaluations_of_every_rung() -> None:
     assert [row.evaluations for row in found] == [
         *[literal] * 3,
         *[interval] * 3,
-        *(guided(30, 2.0, False), guided(10, 0.3, False), 4 + 3 + 1, 4),
+        *(guided(30, 2.0, False), guided(10, 2.0, False), 4 + 3 + 1, 4),
     ]
     assert [row.levels for row in found] == [*[levels] * 6, 30, 10, 3, 0]
     assert [row.extrapolated for row in found] == [*[True] * 7, False, False, False]
