@@ -25,6 +25,8 @@ from avdiff.metrics.evaluate import CORE
 from avdiff.metrics.summary import Comparison, Mean, compare, summarise
 from avdiff.metrics.table import Row, write_csv
 
+_FAILURES = (RuntimeError, ValueError, FileNotFoundError)  # of one method; the others go on
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -290,7 +292,7 @@ def run_study(
                 devices=devices,
                 callbacks=callbacks(),
             )
-        except (RuntimeError, ValueError, FileNotFoundError) as error:  # one method's; the others go on
+        except _FAILURES as error:
             failures[cell] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     if not first:
         return None
@@ -315,7 +317,7 @@ def _claim(cells: Sequence[Cell], out: Path) -> None:
     for label, entry in {cell.label: cell.entry for cell in cells}.items():
         try:
             weights = digest(load_method(entry.method, entry.set))
-        except (RuntimeError, ValueError, FileNotFoundError):  # told when its turn comes
+        except _FAILURES:  # told when its turn comes
             continue
         for cell in cells:
             if cell.label == label:
