@@ -178,7 +178,7 @@ def read_study(file: Path) -> Study:
         told = _expand(yaml.safe_load(file.read_text(encoding="utf-8")))
         methods = told.pop("methods")
         entries = {
-            label: Entry(**{**of, "data": tuple(of.get("data", ())), "set": tuple(of.get("set", ()))})
+            label: Entry(**{**of, "data": _several(of.get("data", ())), "set": _several(of.get("set", ()))})
             for label, of in _labelled(methods).items()
         }
         study = Study(name=file.stem, methods=entries, **told)
@@ -206,6 +206,11 @@ def _labelled(methods: Any) -> dict[str, dict[str, Any]]:
     if isinstance(methods, list):
         return {name: {"method": name} for name in methods}
     return {label: of or {"method": label} for label, of in methods.items()}
+
+
+def _several(value: str | Sequence[str]) -> tuple[str, ...]:
+    """A text without brackets is one."""
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _expand(value: Any) -> Any:
@@ -451,6 +456,8 @@ def markdown(study: Study, results: StudyResults, command: str) -> str:
                 told = [f"{line.paper:g}" if line is not None and line.paper == line.paper else "–" for line in of]
                 text.append(f"| {method}, the paper's figure on its data | | {' | '.join(told)} |")
         text.append("")
+    if len(study.methods) == 2:
+        text += _gaps(results.comparisons)
     if timed := [effort for effort in results.efforts if not effort.failure]:
         text += [
             "## What it took",
@@ -483,6 +490,25 @@ def markdown(study: Study, results: StudyResults, command: str) -> str:
         ", ".join(f"{name} {of}" for name, of in provenance().items()) + ".",
     ]
     return "\n".join(text) + "\n"
+
+
+def _gaps(comparisons: Sequence[Comparison]) -> list[str]:
+    """Paired differences of two methods as a table."""
+    if not comparisons:
+        return []
+    first = comparisons[0]
+    text = [
+        f"## {first.method} minus {first.other}",
+        "",
+        "| condition | role | metric | mixtures | difference |",
+        "|---|---|---|---:|---:|",
+    ]
+    text += [
+        f"| {c.condition} | {c.role} | {c.metric}{f' ({c.model})' if c.model else ''} | {c.mixtures} | "
+        f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}] |"
+        for c in comparisons
+    ]
+    return [*text, ""]
 
 
 def cell(line: Line | None) -> str:

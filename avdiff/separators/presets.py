@@ -38,22 +38,25 @@ def _unet(planes: int, visual_dim: int, timed: bool) -> AVUNet:
     )
 
 
-def small_flowavse() -> FlowAVSE:
-    """For one core: 1/40 of the published size, with the frozen lip encoder of the shipped speech prior."""
+def small_flowavse(freeze_lips: bool = True) -> FlowAVSE:
+    """For one core: 1/40 of the published size, with the lip encoder of the shipped speech prior, frozen; or trained with the
+    rest, as published."""
     return FlowAVSE(
         _unet(2, 64, False),
         _unet(4, 64, True),
         LipEncoder(),
-        freeze_encoder=True,
+        freeze_encoder=freeze_lips,
         adapter=TemporalAdapter(192, 64),
         frame_multiple=16,
     )
 
 
-def small_ravss() -> RAVSS:
-    """For one core: 1/50 of the published size, with the frozen lip encoder of the shipped speech prior."""
+def small_ravss(freeze_lips: bool = True) -> RAVSS:
+    """For one core: 1/50 of the published size, with the lip encoder of the shipped speech prior, frozen; or trained with the
+    rest."""
     return RAVSS(
         LipEncoder(),
+        freeze_encoder=freeze_lips,
         stride=40,
         dim=64,
         heads=4,

@@ -102,7 +102,7 @@ def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
 def test_a_slow_method_may_name_its_lists(tmp_path: Path) -> None:
     methods = {
         "all": {"method": method(tmp_path, "a")},
-        "slow": {"method": method(tmp_path, "b"), "data": ["second"]},
+        "slow": {"method": method(tmp_path, "b", noise=0.0), "data": "second", "set": "noise=0.2"},
     }
     toys = {"class_path": "datamodules.mixtures.ToyMixtures", "init_args": {"clips": 2}}
     run(study(tmp_path, methods, data={"first": toys, "second": toys}), tmp_path / "out")
@@ -111,6 +111,14 @@ def test_a_slow_method_may_name_its_lists(tmp_path: Path) -> None:
         ("second", "all"),
         ("second", "slow"),
     }
+    mine, other = (
+        float(line["value"])
+        for line in table(tmp_path / "out")
+        if (line["data"], line["role"]) == ("second", "noise") and line["method"] != "mixture"
+    )
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "## all minus slow" in text
+    assert f"| noise | si_sdr | 2 | {mine - other:+.2f} [" in text
 
 
 def test_clips_that_are_given_up_are_counted_and_leave_the_mixtures_figure_alone(tmp_path: Path) -> None:
@@ -227,6 +235,7 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         "embedded",
         *(f"embedded{k}" for k in range(2, 8)),
         "enrolled",
+        "fast",
         "flowavse",
         "levels",
         "noise_models",

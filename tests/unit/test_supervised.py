@@ -115,6 +115,9 @@ def test_a_lip_encoder_is_taken_from_a_prior(tmp_path: Path) -> None:
 def test_the_shipped_lip_encoder_fits_the_small_presets() -> None:
     for model in (small_flowavse(), small_ravss(), small_visual_mask()):
         SupervisedModel(model, 1e-3, lips="speech")
+    for model in (small_flowavse(freeze_lips=False), small_ravss(freeze_lips=False)):
+        SupervisedModel(model, 1e-3, lips="speech")
+        assert all(p.requires_grad for p in model.encoder.parameters()), "their own encoders are trained"
 
 
 def test_export_and_load(tmp_path: Path) -> None:
