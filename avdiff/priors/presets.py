@@ -30,9 +30,11 @@ def paper_speech() -> EDMPrior:
     )
 
 
-def _small(cond_dim: int | None = None, cond_planes: int = 0, views: tuple[tuple[int, float], ...] = ()) -> NCSNpp:
+def _small(
+    cond_dim: int | None = None, cond_planes: int = 0, views: tuple[tuple[int, float], ...] = (), channels: int = 32
+) -> NCSNpp:
     return NCSNpp(
-        channels=32,
+        channels=channels,
         multipliers=(1, 1, 2, 4),
         patch=(4, 2),
         cond_dim=cond_dim,
@@ -51,11 +53,11 @@ def small_noise() -> EDMPrior:
     return EDMPrior(_small(), coloured=True)
 
 
-def small_speech() -> EDMPrior:
-    """The shipped speech prior's shape: its own small lip encoder, frozen after pre-training."""
+def small_speech(channels: int = 32) -> EDMPrior:
+    """The shipped speech prior's shape: its own small lip encoder, frozen after pre-training. Other widths have other weights."""
     encoder, adapter = LipEncoder(), TemporalAdapter(192, 128)
     heard = LipSpectrum(encoder.dim)
-    network = _small(adapter.dim + heard.dim, cond_planes=4, views=VIEWS)
+    network = _small(adapter.dim + heard.dim, cond_planes=4, views=VIEWS, channels=channels)
     return EDMPrior(network, encoder=encoder, adapter=adapter, heard=heard, coloured=True)
 
 

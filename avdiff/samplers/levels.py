@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +51,7 @@ class LevelFit:
             extra: variance of the likelihood's own noise.
         """
         power = local_mean(heard, self.bins, self.frames)
-        factor = torch.ones_like(variance[:, :, :1, :1])
-        for _ in range(self.rounds):
-            total = (factor * variance).sum(1, keepdim=True) + extra + _LEAST
-            share = variance / total
-            factor = factor * (_mean(share * power / total) / _mean(share).clamp_min(_LEAST)).sqrt()
+        factor = likely_gains(variance, power, extra, self.rounds, _mean)
         return self._believed(factor)
 
     def next(self, variance: Tensor, power: Tensor) -> Tensor:
@@ -67,10 +64,33 @@ class LevelFit:
         return self._believed(_mean(power) / _mean(variance))
 
     def _believed(self, factor: Tensor) -> Tensor:
-        decibel = 10 * factor.clamp_min(_LEAST).log10()
-        believed = decibel.square() / (decibel.square() + self.doubt_db**2 + _LEAST)
-        decibel = (decibel * believed).clamp(self.least_db, self.most_db)
-        return 10 ** (decibel / 10)
+        decibel = believed(10 * factor.clamp_min(_LEAST).log10(), self.doubt_db)
+        return 10 ** (decibel.clamp(self.least_db, self.most_db) / 10)
+
+
+def likely_gains(
+    variance: Tensor, heard: Tensor, extra: float, rounds: int, mean: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Factors of the variances of sources that make |Y|² likely, by the rule of `LevelFit`, from ones.
+
+    Args:
+        variance: v_k, (B, K, bins, frames).
+        heard: |Y|² on the same scale, (B, 1, bins, frames).
+        extra: variance of the likelihood's own noise.
+        rounds: of the rule.
+        mean: over the bins that share a factor.
+    """
+    factor = torch.ones_like(mean(variance))
+    for _ in range(rounds):
+        total = (factor * variance).sum(1, keepdim=True) + extra + _LEAST
+        share = variance / total
+        factor = factor * (mean(share * heard / total) / mean(share).clamp_min(_LEAST)).sqrt()
+    return factor
+
+
+def believed(decibel: Tensor, doubt_db: float) -> Tensor:
+    """x³ / (x² + doubt_db²): see `LevelFit`."""
+    return decibel * decibel.square() / (decibel.square() + doubt_db**2 + _LEAST)
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from avdiff.rng import ClipNoise
 from avdiff.samplers.base import TOO_FAR, Callback, PosteriorSampler, Progress, Watchdog
 from avdiff.samplers.conditional import gaussian_of
 from avdiff.samplers.levels import LevelFit
+from avdiff.samplers.spectra import SpectrumFit
 
 _LEAST = 1e-9  # floor of a variance, in squared waveform units: keeps silence finite
 _ESTIMATE = "the priors' estimates are not finite or far too loud; check that the mixture is, and that the weights fit"
@@ -34,30 +35,36 @@ class LocalEM(PosteriorSampler):
     It starts from the variances that the priors give before the mixture is heard. One iteration is exact for white Gaussian
     priors. No draw is made: the result does not depend on the seed. Ours, not SSNAPS's.
 
-    With `levels` the sources' levels are found before the first iteration and again after each, and the bound prior keeps them:
-    annealing that starts here goes on with them.
+    With `spectra` the prior's variances first get the spectra of the sources at hand, before the first iteration and again after
+    each. With `levels` the sources' levels are found likewise, and the bound prior keeps them: annealing that starts here goes
+    on with them.
 
     Attributes:
         iterations: network evaluations a source.
         bins, frames: neighbourhood that variances are smoothed over, odd.
         anchor: a, how much of the prior's own variance is kept, 0 to 1.
+        noise_anchor: the same of the noise, which is the last source; None for `anchor`.
         share: part of what the estimates leave of the mixture that is given to them, in proportion to p_k, 0 to 1.
         levels: how the sources' levels are found; None to take those of the prior.
+        spectra: how their spectra are found; None to take those of the prior.
     """
 
     iterations: int = 3
     bins: int = 5
     frames: int = 9
     anchor: float = 0.1
+    noise_anchor: float | None = None
     share: float = 0.8
     levels: LevelFit | None = None
+    spectra: SpectrumFit | None = None
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"{self.iterations} iterations were asked for; ask for at least one")
         require_centre(self.bins, self.frames)
-        for name, value in (("anchor", self.anchor), ("share", self.share)):
-            if not 0 <= value <= 1:
+        for name in ("anchor", "noise_anchor", "share"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
 
     @property
@@ -82,13 +89,18 @@ class LocalEM(PosteriorSampler):
         stft = STFT().to(like)
         mixture = gaussian.mixture[:, None].expand(shape)
         heard = stft(gaussian.mixture)[:, None]
-        expected = known = deviation.square()
+        expected = deviation.square()
         factor = torch.ones_like(expected[:, :, :1, :1])
         if self.levels is not None:
             factor = self.levels.first(expected, heard.abs().square() / stft.energy, gaussian.std**2)
             prior.rescale(factor[:, :, 0, 0].sqrt())
-            known = factor * expected
+        known = factor * expected
+        if self.spectra is not None:
+            known = self.spectra.first(known, heard.abs().square() / stft.energy, gaussian.std**2)
         variance = known
+        anchor = torch.full_like(factor, self.anchor)
+        if self.noise_anchor is not None:
+            anchor[:, -1] = self.noise_anchor
         watchdog = Watchdog(TOO_FAR * prior.sigma_data)
         for i in range(self.iterations):
             rest = (variance.sum(1, keepdim=True) - variance).clamp_min(_LEAST) + gaussian.std**2
@@ -105,9 +117,11 @@ class LocalEM(PosteriorSampler):
             if self.levels is not None:
                 before, factor = factor, self.levels.next(expected, power)
                 prior.rescale((factor / before)[:, :, 0, 0].sqrt())
-                known = factor * expected
+            known = factor * expected
+            if self.spectra is not None:
+                known = self.spectra.next(known, power)
             power = local_mean(power, self.bins, self.frames)
-            variance = known**self.anchor * power ** (1 - self.anchor)
+            variance = known**anchor * power ** (1 - anchor)
             if callback is not None:
                 callback(Progress(i + 1, self.iterations, level, x))
         return watchdog.done(x)

@@ -1,4 +1,4 @@
-"""Levels of sources from the mixture."""
+"""Levels and spectra of sources from the mixture."""
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from avdiff.priors.joint import JointPrior
 from avdiff.rng import ClipNoise
 from avdiff.samplers.levels import LevelFit
 from avdiff.samplers.local_em import LocalEM
+from avdiff.samplers.spectra import SpectrumFit
 from avdiff.types import NOISE, Observation
 
 SAMPLES = 16_000
@@ -64,3 +65,39 @@ def test_a_source_louder_than_expected_is_not_held_down_and_the_prior_keeps_the_
         kept[levels is None] = float(prior.gains[0, 0])
     assert kept[True] == 1
     assert 0.05 * kept[False] == pytest.approx((0.4**2 - 0.1**2) ** 0.5, rel=0.05)
+
+
+def test_spectra_of_sources_are_found_band_by_band() -> None:
+    """The first source has 6 dB less in its upper half than the prior says, and the second is as expected."""
+    gains = torch.ones(1, 2, 64, 1)
+    gains[0, 0, 32:] = 10**-0.6
+    fades = torch.logspace(0, -2, 200).expand(64, -1)
+    flat = torch.stack([fades, fades.flip(1)])[None]
+    total = (gains * flat).sum(1, keepdim=True)
+    heard = total * torch.empty_like(total).exponential_(generator=torch.Generator().manual_seed(0))
+    found = SpectrumFit(rounds=200, band=5, doubt_db=0.0).first(flat, heard) / flat
+    for source, (low, high) in enumerate(((0.0, -6.0), (0.0, 0.0))):
+        decibel = 10 * found[0, source, :, 0].log10()
+        assert [float(part.mean()) for part in (decibel[4:28], decibel[36:60])] == pytest.approx([low, high], abs=0.5)
+
+
+def test_the_next_spectra_are_those_of_the_estimates_and_the_noise_swells_and_fades() -> None:
+    colour = torch.linspace(0.5, 2, 64)[None, None, :, None]
+    course = torch.linspace(2, 0.5, 50)[None, None, None]
+    fit = SpectrumFit(bins=1, frames=1)
+    voice, noise = fit.next(spectra(), spectra() * colour * course).split(1, 1)
+    talker, hum = spectra().split(1, 1)
+    whole = (hum * course).mean(3, keepdim=True) / hum.mean(3, keepdim=True)
+    torch.testing.assert_close(noise, hum * colour * course, rtol=1e-4, atol=0)
+    ratio = voice / (talker * colour)
+    torch.testing.assert_close(ratio, ratio[..., :1].expand_as(ratio), rtol=1e-4, atol=0)
+    assert whole.std() < 1e-6, "the noise is as loud throughout in every bin"
+
+
+def test_what_the_spectra_change_is_bounded_and_silence_stays_finite() -> None:
+    fit = SpectrumFit(most_db=10.0)
+    for found in (fit.first(spectra(), torch.zeros(1, 1, 64, 50)), fit.next(spectra(), torch.zeros(1, 2, 64, 50))):
+        assert (found > 0).all()
+        assert (found[:, 0] / spectra()[:, 0]).min() == pytest.approx(0.1, rel=1e-3)
+    with pytest.raises(ValueError, match="band is 4; means have a centre"):
+        SpectrumFit(band=4)
