@@ -76,10 +76,11 @@ class FrameSTFT(STFT):
         return out.flatten(-2)[..., start : start + samples]
 
 
-def require_centre(bins: int, frames: int) -> None:
-    """Raise ValueError for a neighbourhood that `local_mean` cannot centre."""
-    if bins % 2 == 0 or frames % 2 == 0:
-        raise ValueError(f"a neighbourhood of {bins} x {frames} has no centre; give odd numbers")
+def require_centre(**sizes: int) -> None:
+    """Raise ValueError for sizes, by the names of their settings, of neighbourhoods that `local_mean` cannot centre."""
+    for name, size in sizes.items():
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"{name} is {size}; means have a centre and are taken over an odd number")
 
 
 def local_mean(power: Tensor, bins: int, frames: int) -> Tensor:

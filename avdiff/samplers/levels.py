@@ -40,7 +40,7 @@ class LevelFit:
     most_db: float = 9.0
 
     def __post_init__(self) -> None:
-        require_centre(self.bins, self.frames)
+        require_centre(bins=self.bins, frames=self.frames)
 
     def first(self, variance: Tensor, heard: Tensor, extra: float = 0.0) -> Tensor:
         """Factors a_k of the variances, (B, K, 1, 1).
@@ -51,8 +51,7 @@ class LevelFit:
             extra: variance of the likelihood's own noise.
         """
         power = local_mean(heard, self.bins, self.frames)
-        factor = likely_gains(variance, power, extra, self.rounds, _mean)
-        return self._believed(factor)
+        return self._believed(likely_gains(variance, power, extra, self.rounds, _mean))
 
     def next(self, variance: Tensor, power: Tensor) -> Tensor:
         """Factors a_k by what the sources were found to be, (B, K, 1, 1).
@@ -64,8 +63,7 @@ class LevelFit:
         return self._believed(_mean(power) / _mean(variance))
 
     def _believed(self, factor: Tensor) -> Tensor:
-        decibel = believed(10 * factor.clamp_min(_LEAST).log10(), self.doubt_db)
-        return 10 ** (decibel.clamp(self.least_db, self.most_db) / 10)
+        return believed(factor, self.doubt_db, self.least_db, self.most_db)
 
 
 def likely_gains(
@@ -88,9 +86,11 @@ def likely_gains(
     return factor
 
 
-def believed(decibel: Tensor, doubt_db: float) -> Tensor:
-    """x³ / (x² + doubt_db²): see `LevelFit`."""
-    return decibel * decibel.square() / (decibel.square() + doubt_db**2 + _LEAST)
+def believed(factor: Tensor, doubt_db: float, least_db: float, most_db: float) -> Tensor:
+    """Factors of powers, x dB each, as x³ / (x² + doubt_db²) dB within bounds: see `LevelFit`."""
+    decibel = 10 * factor.clamp_min(_LEAST).log10()
+    decibel = decibel * decibel.square() / (decibel.square() + doubt_db**2 + _LEAST)
+    return 10 ** (decibel.clamp(least_db, most_db) / 10)
 
 
 def _mean(x: Tensor) -> Tensor:

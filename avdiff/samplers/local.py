@@ -44,7 +44,7 @@ class LocalGaussian(ConditionalSampler):
     hop: int = 160
 
     def __post_init__(self) -> None:
-        require_centre(self.bins, self.frames)
+        require_centre(bins=self.bins, frames=self.frames)
 
     @property
     def needs_closed_form(self) -> bool:

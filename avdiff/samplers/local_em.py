@@ -61,7 +61,7 @@ class LocalEM(PosteriorSampler):
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"{self.iterations} iterations were asked for; ask for at least one")
-        require_centre(self.bins, self.frames)
+        require_centre(bins=self.bins, frames=self.frames)
         for name in ("anchor", "noise_anchor", "share"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -89,14 +89,15 @@ class LocalEM(PosteriorSampler):
         stft = STFT().to(like)
         mixture = gaussian.mixture[:, None].expand(shape)
         heard = stft(gaussian.mixture)[:, None]
+        loudness = heard.abs().square() / stft.energy
         expected = deviation.square()
         factor = torch.ones_like(expected[:, :, :1, :1])
         if self.levels is not None:
-            factor = self.levels.first(expected, heard.abs().square() / stft.energy, gaussian.std**2)
+            factor = self.levels.first(expected, loudness, gaussian.std**2)
             prior.rescale(factor[:, :, 0, 0].sqrt())
         known = factor * expected
         if self.spectra is not None:
-            known = self.spectra.first(known, heard.abs().square() / stft.energy, gaussian.std**2)
+            known = self.spectra.first(known, loudness, gaussian.std**2)
         variance = known
         anchor = torch.full_like(factor, self.anchor)
         if self.noise_anchor is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avdiff.audio.representation import local_mean
+from avdiff.audio.representation import local_mean, require_centre
 from avdiff.samplers.levels import believed, likely_gains
 
 _LEAST = 1e-9  # floor of a variance, in squared waveform units: keeps silence finite
@@ -41,9 +41,7 @@ class SpectrumFit:
     most_db: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("band", "bins", "frames"):
-            if (size := getattr(self, name)) < 1 or size % 2 == 0:
-                raise ValueError(f"{name} is {size}; means have a centre and are taken over an odd number")
+        require_centre(band=self.band, bins=self.bins, frames=self.frames)
 
     def first(self, variance: Tensor, heard: Tensor, extra: float = 0.0) -> Tensor:
         """Variances (B, K, bins, frames) with the spectra that make the mixture likely.
@@ -54,8 +52,7 @@ class SpectrumFit:
             extra: variance of the likelihood's own noise.
         """
         gain = likely_gains(variance, local_mean(heard, 3, 3), extra, self.rounds, self._around)
-        decibel = believed(10 * gain.clamp_min(_LEAST).log10(), self.doubt_db)
-        return variance * 10 ** (decibel.clamp(-self.most_db, self.most_db) / 10)
+        return variance * believed(gain, self.doubt_db, -self.most_db, self.most_db)
 
     def next(self, variance: Tensor, power: Tensor) -> Tensor:
         """Variances (B, K, bins, frames) with the spectra of what the sources were found to be.
