@@ -350,7 +350,7 @@ def _tables(
         lines += _lines(study, data, scored, rows, told)
         efforts += _efforts(study, data, scored, failures)
         tables = {label: rows[data, label] for label in study.methods if (data, label) in rows}
-        comparisons += compare(tables)
+        comparisons += compare(tables, data)
     results = StudyResults(lines, efforts, comparisons, rows, out)
     for name, table in (("table", lines), ("efforts", efforts), ("comparisons", comparisons)):
         if table:
@@ -500,11 +500,11 @@ def _gaps(comparisons: Sequence[Comparison]) -> list[str]:
     text = [
         f"## {first.method} minus {first.other}",
         "",
-        "| condition | role | metric | mixtures | difference |",
-        "|---|---|---|---:|---:|",
+        "| data | condition | role | metric | mixtures | difference |",
+        "|---|---|---|---|---:|---:|",
     ]
     text += [
-        f"| {c.condition} | {c.role} | {c.metric}{f' ({c.model})' if c.model else ''} | {c.mixtures} | "
+        f"| {c.data} | {c.condition} | {c.role} | {c.metric}{f' ({c.model})' if c.model else ''} | {c.mixtures} | "
         f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}] |"
         for c in comparisons
     ]

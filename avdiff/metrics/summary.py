@@ -63,6 +63,7 @@ class Comparison:
         low, high: of the difference, 95 % bootstrap interval over mixtures.
         p: of Wilcoxon's signed-rank test, two-sided; 1 where all differences are zero.
         p_holm: the same, corrected by Holm for all comparisons of the table.
+        data: the list of mixtures, where a table has several.
     """
 
     condition: str
@@ -77,6 +78,7 @@ class Comparison:
     high: float
     p: float
     p_holm: float
+    data: str = ""
 
 
 def summarise(rows: Iterable[Row]) -> list[Mean]:
@@ -144,11 +146,12 @@ def interval(values: np.ndarray, weights: np.ndarray, clips: Sequence[str]) -> t
     return float(found.low), float(found.high)
 
 
-def compare(tables: Mapping[str, Sequence[Row]]) -> list[Comparison]:
+def compare(tables: Mapping[str, Sequence[Row]], data: str = "") -> list[Comparison]:
     """Every two methods, on every condition, role, metric and model that both have.
 
     Args:
         tables: rows by method; of several seeds of one method, a mixture's values are averaged.
+        data: the list that they are of.
     """
     values = {method: {key: _by_clip(group) for key, group in _groups(rows).items()} for method, rows in tables.items()}
     methods, found = list(tables), list[Comparison]()
@@ -165,7 +168,19 @@ def compare(tables: Mapping[str, Sequence[Row]]) -> list[Comparison]:
                 condition, role, metric, model = key
                 found.append(
                     Comparison(
-                        condition, role, metric, model, method, other, len(clips), float(gaps.mean()), low, high, p, p
+                        condition,
+                        role,
+                        metric,
+                        model,
+                        method,
+                        other,
+                        len(clips),
+                        float(gaps.mean()),
+                        low,
+                        high,
+                        p,
+                        p,
+                        data,
                     )
                 )
     return _holm(found)

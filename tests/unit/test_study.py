@@ -119,6 +119,7 @@ def test_a_slow_method_may_name_its_lists(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "table.md").read_text()
     assert "## all minus slow" in text
     assert f"| noise | si_sdr | 2 | {mine - other:+.2f} [" in text
+    assert {line["data"] for line in table(tmp_path / "out", "comparisons")} == {"second"}
 
 
 def test_clips_that_are_given_up_are_counted_and_leave_the_mixtures_figure_alone(tmp_path: Path) -> None:
