@@ -87,11 +87,9 @@ def test_the_next_spectra_are_those_of_the_estimates_and_the_noise_swells_and_fa
     fit = SpectrumFit(bins=1, frames=1)
     voice, noise = fit.next(spectra(), spectra() * colour * course).split(1, 1)
     talker, hum = spectra().split(1, 1)
-    whole = (hum * course).mean(3, keepdim=True) / hum.mean(3, keepdim=True)
     torch.testing.assert_close(noise, hum * colour * course, rtol=1e-4, atol=0)
     ratio = voice / (talker * colour)
     torch.testing.assert_close(ratio, ratio[..., :1].expand_as(ratio), rtol=1e-4, atol=0)
-    assert whole.std() < 1e-6, "the noise is as loud throughout in every bin"
 
 
 def test_what_the_spectra_change_is_bounded_and_silence_stays_finite() -> None:
