@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from avdiff.errors import UserError
 from avdiff.lit.covariance import RandomCovariance
 from avdiff.lit.lips import augment
+from avdiff.lit.muon import Muon, hidden_matrices
 from avdiff.nets.visual import LipSpectrum
 from avdiff.priors.edm import EDMPrior
 from avdiff.rng import drawn_by
@@ -80,7 +81,8 @@ class ScoreModel(pl.LightningModule):
     Args:
         prior: what is trained.
         sigma_law: distribution of the noise level.
-        learning_rate: of Adam. BUDDy: 1e-4, constant.
+        learning_rate: of the optimizer. BUDDy: 1e-4, constant.
+        optimizer: "adam" (BUDDy) or "muon", see `avdiff.lit.muon`.
         warmup_steps: linear ramp of the learning rate from zero. BUDDy: none.
         decay_steps: cosine decay to a hundredth of the learning rate, ending at this step; 0 for a constant rate (BUDDy).
         dropout: probability that a clip's video is replaced by the null feature (classifier-free guidance training).
@@ -101,6 +103,7 @@ class ScoreModel(pl.LightningModule):
         prior: EDMPrior,
         sigma_law: SigmaLaw | None = None,
         learning_rate: float = 1e-4,
+        optimizer: Literal["adam", "muon"] = "adam",
         warmup_steps: int = 0,
         decay_steps: int = 0,
         dropout: float = 0.1,
@@ -116,6 +119,7 @@ class ScoreModel(pl.LightningModule):
         self.prior = prior
         self.sigma_law = sigma_law or PolyUniform()
         self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps
+        self.optimizer = optimizer
         self.dropout, self.gain_db, self.spectrum_batches = dropout, gain_db, spectrum_batches
         self.covariance, self.likelihood_weight, self.seed = covariance, likelihood_weight, seed
         if covariance is not None and not prior.local:
@@ -356,8 +360,12 @@ class ScoreModel(pl.LightningModule):
             parameter.copy_(self.trainer.strategy.reduce(parameter, reduce_op="mean"))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.9, 0.999))
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "muon":
+            optimizer = Muon(*hidden_matrices(self), lr=self.learning_rate)
+        else:
+            parameters = [p for p in self.parameters() if p.requires_grad]
+            optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.9, 0.999))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

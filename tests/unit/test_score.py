@@ -8,6 +8,7 @@ import torch
 
 from avdiff.errors import UserError
 from avdiff.lit.covariance import RandomCovariance
+from avdiff.lit.muon import Muon
 from avdiff.lit.score import LogNormal, PolyUniform, ScoreModel
 from avdiff.priors.presets import paper_noise, tiny_noise, tiny_speech
 from avdiff.priors.store import save_prior
@@ -117,3 +118,12 @@ def test_weights_to_start_from_keep_their_spectrum_unless_it_is_to_be_measured_a
 def test_shaped_noise_needs_a_network_that_is_told_of_it() -> None:
     with pytest.raises(UserError, match="covariance null"):
         ScoreModel(paper_noise(), covariance=RandomCovariance())
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("muon", Muon)])
+def test_every_weight_that_is_trained_is_the_optimizers(name: str, kind: type[torch.optim.Optimizer]) -> None:
+    model = ScoreModel(tiny_speech(), optimizer=name)
+    optimizer = model.configure_optimizers()["optimizer"]
+    assert type(optimizer) is kind
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)

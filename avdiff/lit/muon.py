@@ -1,0 +1,115 @@
+"""Muon: the momentum of a layer's matrix as the nearest matrix of orthogonal rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: singular values into 0.7 to 1.2 in five rounds
+_EDGES = ("stem", "head", "output", "embed")  # what a network begins and ends with
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for the matrices of hidden layers, Adam for everything else, in one optimizer.
+
+    Jordan et al. (kellerjordan.github.io/posts/muon, 2024), with the scale of Liu et al. (arXiv 2502.16982, sec. 2.2), so that
+    the learning rate is one of Adam's:
+
+        M <- momentum M + (1 - momentum) G,    W <- W - rate scale sqrt(max(m, n)) polar(momentum M + (1 - momentum) G)
+
+    with W of m x n; a convolution's kernel is m output channels by n inputs and taps. `torch.optim.Muon` takes no kernels.
+
+    Args:
+        matrices: weights of two or more dimensions.
+        others: the rest.
+        lr: of both.
+        scale: 0.2 in Liu et al.; 0.4 is our choice for networks of a few million weights.
+        momentum: of the matrices.
+        betas, eps: Adam's.
+        rounds: of Newton and Schulz's iteration.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        others: Iterable[nn.Parameter],
+        lr: float,
+        scale: float = 0.4,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        rounds: int = 5,
+    ) -> None:
+        groups: list[dict[str, Any]] = [
+            {"params": list(matrices), "muon": True},
+            {"params": list(others), "muon": False},
+        ]
+        if flat := [tuple(p.shape) for p in groups[0]["params"] if p.ndim < 2]:
+            raise ValueError(f"a weight of shape {flat[0]} is no matrix; give it to `others`")
+        defaults = {"lr": lr, "scale": scale, "momentum": momentum, "betas": betas, "eps": eps, "rounds": rounds}
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    (self._muon if group["muon"] else self._adam)(weight, weight.grad, group)
+        return loss
+
+    def _muon(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        matrix = gradient.lerp(average, group["momentum"]).flatten(1)
+        size = group["scale"] * max(matrix.shape) ** 0.5
+        weight.sub_(polar(matrix, group["rounds"]).view_as(weight), alpha=group["lr"] * size)
+
+    def _adam(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        state["step"] += 1
+        first, second = group["betas"]
+        state["mean"].lerp_(gradient, 1 - first)
+        state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        step = int(state["step"])
+        deviation = (state["square"] / (1 - second**step)).sqrt_().add_(group["eps"])
+        weight.addcdiv_(state["mean"], deviation, value=-group["lr"] / (1 - first**step))
+
+
+def polar(matrix: Tensor, rounds: int = 5) -> Tensor:
+    """Roughly U Vᵀ of a matrix U S Vᵀ, (m, n): Newton and Schulz's iteration, by products of the smaller side only."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return polar(matrix.T, rounds).T
+    a, b, c = _QUINTIC
+    matrix = matrix / matrix.norm().clamp_min(1e-12)
+    gram = matrix @ matrix.T
+    one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    factor = one
+    for _ in range(rounds):
+        step = a * one + b * gram + c * gram @ gram
+        factor = step @ factor
+        gram = step @ gram @ step
+        gram = (gram + gram.T) / 2  # rounding would let it drift from symmetry
+    return factor @ matrix
+
+
+def hidden_matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What is trained in a module: the weights of its hidden linear and convolution layers, and everything else."""
+    matrices = {
+        id(layer.weight)
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d) and not any(edge in name for edge in _EDGES)
+    }
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [p for p in trained if id(p) in matrices], [p for p in trained if id(p) not in matrices]
