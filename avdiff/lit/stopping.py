@@ -1,4 +1,4 @@
-"""A fit that a scheduler ends: it writes a checkpoint between two steps and exits."""
+"""The last checkpoint of a fit: of one that a scheduler ends between two steps, and of one that ends by itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class StopOnSignal(Checkpoint):
     """On SIGTERM to any of its processes a fit ends its step, writes `last.ckpt` and exits with code 143.
 
     The same command then goes on from there. A validation that is under way is finished first: its weights are the averaged
-    ones. SLURM sends the signal early enough with `#SBATCH --signal=TERM@300`.
+    ones. SLURM sends the signal early enough with `#SBATCH --signal=TERM@300`. After its last step a fit writes `last.ckpt` too:
+    where that falls between two savings of every ModelCheckpoint, the end of the learning rate's decay would be lost.
 
     Lightning's own handlers are put aside while the fit runs. Theirs talk to the other processes wherever in a step the
     signal comes, which those may not be listening to; and the checkpoint of their requeueing is not the `last` one, which
@@ -60,11 +61,14 @@ class StopOnSignal(Checkpoint):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return  # gradients that are being added up would be lost
-        if not trainer.strategy.reduce_boolean_decision(self._received, all=False):
+        stopped = trainer.strategy.reduce_boolean_decision(self._received, all=False)
+        if not stopped and not _finished(trainer):
             return
         keeper = _keepers(trainer)[0]
         file = Path(str(keeper.dirpath), keeper.CHECKPOINT_NAME_LAST + keeper.FILE_EXTENSION)
         trainer.save_checkpoint(file)
+        if not stopped:
+            return
         rank_zero_info(f"Stopped by SIGTERM after step {trainer.global_step}; the same command goes on from {file}")
         if self.requeue and trainer.is_global_zero:
             _requeue()
@@ -87,6 +91,11 @@ class StopOnSignal(Checkpoint):
 
 def _keepers(trainer: pl.Trainer) -> list[ModelCheckpoint]:
     return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+
+
+def _finished(trainer: pl.Trainer) -> bool:
+    last = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+    return last or 0 <= trainer.max_steps <= trainer.global_step
 
 
 def _requeue() -> None:

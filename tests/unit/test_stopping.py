@@ -43,10 +43,11 @@ class Signal(pl.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def trainer(folder: Path, *callbacks: pl.Callback, together: int = 1) -> pl.Trainer:
+def trainer(folder: Path, *callbacks: pl.Callback, together: int = 1, steps: int = -1) -> pl.Trainer:
     return pl.Trainer(
         accelerator="cpu",
         max_epochs=1,
+        max_steps=steps,
         accumulate_grad_batches=together,
         logger=False,
         enable_progress_bar=False,
@@ -67,6 +68,16 @@ def test_it_ends_the_step_at_hand(together: int, steps: int, tmp_path: Path) -> 
     assert stopped.value.code == EXIT_CODE == 143
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == steps
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("most", "steps"), [(3, 3), (-1, 5)])
+def test_the_last_step_is_kept_wherever_it_falls(most: int, steps: int, tmp_path: Path) -> None:
+    """The steps asked for, or those of the only epoch; the ModelCheckpoint keeps every second."""
+    keeper = ModelCheckpoint(
+        dirpath=tmp_path, save_last=True, save_top_k=0, every_n_train_steps=2, save_on_train_epoch_end=False
+    )
+    trainer(tmp_path, keeper, StopOnSignal(), steps=most).fit(Line(), DataLoader(torch.arange(5.0)))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == steps
 
 
 def test_there_must_be_something_to_write_beside(tmp_path: Path) -> None:
