@@ -40,6 +40,7 @@ class StopOnSignal(Checkpoint):
         self.requeue = requeue
         self._received = False
         self._before: Any = None
+        self._silenced: list[ModelCheckpoint] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and not _keepers(trainer):
@@ -68,6 +69,10 @@ class StopOnSignal(Checkpoint):
         file = Path(str(keeper.dirpath), keeper.CHECKPOINT_NAME_LAST + keeper.FILE_EXTENSION)
         trainer.save_checkpoint(file)
         if not stopped:
+            # One that has saved nothing yet writes last.ckpt again at the end, when averaged weights stand for the current ones.
+            self._silenced = [keeper for keeper in _keepers(trainer) if keeper.save_last]
+            for keeper in self._silenced:
+                keeper.save_last = False
             return
         rank_zero_info(f"Stopped by SIGTERM after step {trainer.global_step}; the same command goes on from {file}")
         if self.requeue and trainer.is_global_zero:
@@ -78,6 +83,9 @@ class StopOnSignal(Checkpoint):
         raise SystemExit(0 if child else EXIT_CODE)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for keeper in self._silenced:
+            keeper.save_last = True
+        self._silenced = []
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

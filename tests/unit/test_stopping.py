@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from avdiff.errors import UserError
@@ -78,6 +79,22 @@ def test_the_last_step_is_kept_wherever_it_falls(most: int, steps: int, tmp_path
     )
     trainer(tmp_path, keeper, StopOnSignal(), steps=most).fit(Line(), DataLoader(torch.arange(5.0)))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == steps
+
+
+def test_the_last_checkpoint_has_the_weights_that_the_fit_had_beside_the_averaged_ones(tmp_path: Path) -> None:
+    keeper = ModelCheckpoint(
+        dirpath=tmp_path,
+        save_last=True,
+        save_top_k=0,
+        train_time_interval=timedelta(hours=1),
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    averaging = EMAWeightAveraging(decay=0.5)
+    trainer(tmp_path, averaging, keeper, StopOnSignal(), steps=3).fit(Line(), DataLoader(torch.arange(1.0, 6.0)))
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["current_model_state"]["weight"] > saved["state_dict"]["weight"] > 0
+    assert keeper.save_last
 
 
 def test_there_must_be_something_to_write_beside(tmp_path: Path) -> None:
