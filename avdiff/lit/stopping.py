@@ -83,15 +83,15 @@ class StopOnSignal(Checkpoint):
         raise SystemExit(0 if child else EXIT_CODE)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for keeper in self._silenced:
-            keeper.save_last = True
-        self._silenced = []
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._restore()
 
     def _restore(self) -> None:
+        for keeper in self._silenced:
+            keeper.save_last = True
+        self._silenced = []
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
             self._before = None
