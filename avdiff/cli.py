@@ -389,10 +389,17 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
 def _lightning(arguments: Sequence[str] | None) -> None:
     """Hand over to LightningCLI. On several devices each process runs the same command line."""
     import lightning.pytorch as pl
-    from lightning.pytorch.cli import LightningCLI
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from avdiff.lit.wandb_run import no_run_left, resume_run
+
+    class Parser(LightningArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            if not self.exit_on_error:  # one of several readings that are tried
+                super().error(message, ex)
+            parser = getattr(ex, "subcommand_parser", None) or self
+            raise UserError(f"{_plain(message)}; see {parser.prog.replace(' [options]', '')} --help") from ex
 
     class CLI(LightningCLI):
         def instantiate_classes(self) -> None:
@@ -414,11 +421,19 @@ def _lightning(arguments: Sequence[str] | None) -> None:
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 save_config_kwargs={"overwrite": True},
+                parser_class=Parser,
                 parser_kwargs={"prog": "avdiff"},
                 args=None if arguments is None else list(arguments),
             )
     except MisconfigurationException as error:  # settings of the trainer that do not go together, likewise
         raise UserError(str(error)) from error
+
+
+def _plain(message: str) -> str:
+    """One line of what jsonargparse says of an option, without its account of the types that it tried."""
+    tried = ("Does not validate", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value", "Problem with")
+    lines = [line.strip(" -") for line in message.splitlines()]
+    return " ".join([line for line in lines if line and not line.startswith(tried)] or lines)
 
 
 def _reason(error: BaseException) -> str:

@@ -41,6 +41,9 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         assert re.search(rf"^    {command}( |$)", text, re.MULTILINE)
 
 
+NOISE = ("--config", "experiments/train/noise.yaml")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -70,6 +73,14 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (["evaluate", "tests", "--condition", "speakers9"], "no condition 'speakers9'"),
         (["evaluate", "tests", "--workers", "0"], "--workers is 0"),
         (["evaluate", "tests", "--wer", "tests"], "no recogniser was found as 'tests'"),
+        (["fit"], "required: fit.data, fit.model; see avdiff --help"),
+        (
+            ["fit", *NOISE, "--model.init_args.optimizer", "sgd"],
+            "\"optimizer\": Expected a typing.Literal['adam', 'muon']. Got value: sgd; see avdiff fit --help",
+        ),
+        (["fit", *NOISE, "--model.init_args.learning_rat", "1"], "Option 'learning_rat' is not accepted; see avdiff fit"),
+        (["fit", *NOISE, "--trainer.max_steps", "all"], "\"trainer.max_steps\": Expected a <class 'int'>. Got value: all"),
+        (["predict", "--config", "nowhere.yaml"], "File does not exist:"),
         (["prepare", "noise", "nowhere", "out"], "nowhere is not a folder"),
         (["prepare", "nois"], "invalid choice: 'nois'"),
         (["prepare"], "required: KIND"),
