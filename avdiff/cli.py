@@ -431,7 +431,14 @@ def _lightning(arguments: Sequence[str] | None) -> None:
 
 def _plain(message: str) -> str:
     """One line of what jsonargparse says of an option, without its account of the types that it tried."""
-    tried = ("Does not validate", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value", "Problem with")
+    tried = (
+        "Does not validate",
+        "Subtypes:",
+        "Errors:",
+        "Expected a <class 'NoneType'>",
+        "Given value",
+        "Problem with",
+    )
     lines = [line.strip(" -") for line in message.splitlines()]
     return " ".join([line for line in lines if line and not line.startswith(tried)] or lines)
 

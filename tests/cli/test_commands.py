@@ -78,8 +78,14 @@ NOISE = ("--config", "experiments/train/noise.yaml")
             ["fit", *NOISE, "--model.init_args.optimizer", "sgd"],
             "\"optimizer\": Expected a typing.Literal['adam', 'muon']. Got value: sgd; see avdiff fit --help",
         ),
-        (["fit", *NOISE, "--model.init_args.learning_rat", "1"], "Option 'learning_rat' is not accepted; see avdiff fit"),
-        (["fit", *NOISE, "--trainer.max_steps", "all"], "\"trainer.max_steps\": Expected a <class 'int'>. Got value: all"),
+        (
+            ["fit", *NOISE, "--model.init_args.learning_rat", "1"],
+            "Option 'learning_rat' is not accepted; see avdiff fit",
+        ),
+        (
+            ["fit", *NOISE, "--trainer.max_steps", "all"],
+            "\"trainer.max_steps\": Expected a <class 'int'>. Got value: all",
+        ),
         (["predict", "--config", "nowhere.yaml"], "File does not exist:"),
         (["prepare", "noise", "nowhere", "out"], "nowhere is not a folder"),
         (["prepare", "nois"], "invalid choice: 'nois'"),
