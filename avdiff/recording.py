@@ -48,6 +48,7 @@ from avdiff.video.tracking import Person
 
 Watch = Callable[[str, float], None]  # told of every stage by its name, and the share of it that is done, 0 to 1
 
+SHORTEST = 0.1  # s of sound
 CANCELLED = 0.1  # share of the channels' level below which their average has lost the recording
 TRACKS = "tracks.json"
 PREVIEW = "preview.mp4"
@@ -259,6 +260,11 @@ def _separate(
     watch: Watch,
 ) -> SeparationReport:
     started = time.perf_counter()
+    if len(recording.mixture) < SHORTEST * recording.rate:
+        raise UserError(
+            f"The sound of {recording.source} lasts {len(recording.mixture) / recording.rate:.3f} s; "
+            f"give a recording of {SHORTEST:g} s or more."
+        )
     layout: tuple[Role, ...] = (SPEAKER,) * len(recording.faces) + (OFFSCREEN,) * offscreen + (NOISE,)
     names = [f"person{k + 1}" for k in range(len(recording.faces))] + [OFFSCREEN] * offscreen + [NOISE]
     paths = [folder / f"{name}.wav" for name in names]

@@ -56,6 +56,7 @@ class Observation:
         visual_mask: (B, K_visible, F) bool, True where the face was seen. None means seen throughout.
         layout: one role a source, the same for the whole batch: speakers, then off-screen speakers, then noise.
         sample_rate: Hz.
+        talkers: where the layout has some of a recording's talkers only, which ones these are, from 0. None for all of them.
     """
 
     key: tuple[str, ...]
@@ -64,6 +65,7 @@ class Observation:
     visual_mask: Tensor | None
     layout: tuple[Role, ...]
     sample_rate: int = SAMPLE_RATE
+    talkers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_layout(self.layout)

@@ -206,14 +206,6 @@ class _EveryNth(DistributedSampler[int]):
         return len(self.share)
 
 
-class _AsMany(_EveryNth):
-    """The same, but every rank takes as many, and so some batches may be taken twice: who trains together waits together."""
-
-    def __init__(self, dataset: Dataset, batches: int, rank: int, processes: int) -> None:
-        super().__init__(dataset, batches, rank, processes)
-        self.share = [(rank + turn * processes) % batches for turn in range(-(-batches // processes))]
-
-
 class Mixtures(TrainingClips):
     """Mixtures in batches of one layout, shared out over the processes: a fixed list, mixtures to train on, or both.
 
@@ -258,8 +250,9 @@ class Mixtures(TrainingClips):
 
     def val_dataloader(self) -> DataLoader:
         assert isinstance(self.val, DrawnMixtures)
-        batches = ValidationBatches(self.val, self._training().validation(self.batch_size))
-        sampler = _AsMany(batches, len(batches), *self._rank())
+        rank, processes = self._rank()
+        batches = ValidationBatches(self.val, self._training().validation(self.batch_size, processes))
+        sampler = _EveryNth(batches, len(batches), rank, processes)
         return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers)
 
     def predict_dataloader(self) -> DataLoader[Observation]:

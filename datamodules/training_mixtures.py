@@ -53,8 +53,9 @@ class MixtureDraws(Draws):
         epoch: int = 0,
         done: int = 0,
     ) -> None:
-        super().__init__(mixtures, batch_size, seed, rank, processes, epoch, done)
         self.talkers, self.step = talkers, batch_size * processes
+        # a run that goes on with other batches begins at the next whole one: a batch is of one number of talkers
+        super().__init__(mixtures, batch_size, seed, rank, processes, epoch, -(-done // self.step) * self.step)
 
     def __iter__(self) -> Iterator[Draw]:
         fewest, most = self.talkers
@@ -230,8 +231,12 @@ class TrainingMixtures:
         dropout = self.dropout if split == "train" else 0.0
         return DrawnMixtures(speech, noise, self.frames, self.levels, dropout, self.unseen, self.loudness)
 
-    def validation(self, batch_size: int) -> list[list[MixtureDraw]]:
-        """The draws of each validation batch: the same mixtures whatever the size of a batch, each number of talkers alike."""
+    def validation(self, batch_size: int, processes: int = 1) -> list[list[MixtureDraw]]:
+        """The draws of each validation batch: the same mixtures whatever the size of a batch, each number of talkers alike.
+
+        Processes that take turns have as many talkers at every turn: where their batches do not come out even, some are taken
+        twice.
+        """
         fewest, most = self.talkers
         counts = range(fewest, most + 1)
         batches = []
@@ -240,7 +245,8 @@ class TrainingMixtures:
                 MixtureDraw(i, stream_seed("validation", i), talkers)
                 for i in range(talkers - fewest, self.val_mixtures, len(counts))
             ]
-            batches += [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
+            own = [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
+            batches += [own[turn % len(own)] for turn in range(-(-len(own) // processes) * processes)]
         return batches
 
 

@@ -39,6 +39,7 @@ def write_media(
         ".mpg": ("mpeg1video", "mp2"),
         ".flv": ("flv", "aac"),
         ".webm": ("vp8", "libopus"),
+        ".ts": ("mpeg2video", "mp2"),
     }
     picture, sound = codecs[path.suffix]
     with av.open(str(path), "w") as container:

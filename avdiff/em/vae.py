@@ -100,7 +100,7 @@ class EnrolledVAEMixture(VAEMixture):
         self.vaes = nn.ModuleDict(dict(zip(names, vaes, strict=True)))
 
     def _talkers(self, power: Tensor, observation: Observation, count: int) -> Talkers:
-        cast = [enrolled(self.listed, key, count, self.folder) for key in observation.key]
+        cast = [enrolled(self.listed, key, count, self.folder, observation.talkers) for key in observation.key]
         gain = self.level(count)
         each = [
             talkers(self._vae(voice), power[row : row + 1], _alone(observation, row, k), 1, gain)

@@ -72,6 +72,9 @@ class Objective(nn.Module, ABC):
             progress: share of the training that is done.
         """
 
+    def before_step(self) -> None:
+        """Between the gradients and the step of the optimizer."""
+
     def after_epoch(self) -> None:
         """What is set rather than learned by gradient, from the epoch that is over."""
 
@@ -99,17 +102,31 @@ class ConditionalObjective(Objective):
     def losses(self, frames: Frames, v: Tensor | None, progress: float) -> Tensor:
         heard, target = (frames.mixture, frames.target) if self.mixed else (frames.clean, frames.clean)
         vae = self.vae
-        sound = [vae.posterior.audio, vae.posterior.head, vae.decoder.latent]
-        with _untouched(sound if self.training and float(torch.rand(())) < self.blind else []):
+        blind = self.training and float(torch.rand(())) < self.blind
+        with _untouched(self._sound() if blind else []):
             posterior, prior = vae.infer(heard, v), vae.latent_prior(v, heard)
             offset = vae.decoder.offset(v)
-            bound = distortion(target, vae.decoder(posterior.sample(_noise(posterior)), offset))
-            bound = bound + posterior.divergence(prior)
-            if not self.training or self.beta == 1 or vae.prior is None:
-                return bound
-            return self.beta * bound + (1 - self.beta) * distortion(
-                target, vae.decoder(prior.sample(_noise(prior)), offset)
-            )
+            loss = distortion(target, vae.decoder(posterior.sample(_noise(posterior)), offset))
+            loss = loss + posterior.divergence(prior)
+            if self.training and self.beta != 1 and vae.prior is not None:
+                loss = self.beta * loss + (1 - self.beta) * distortion(
+                    target, vae.decoder(prior.sample(_noise(prior)), offset)
+                )
+        if blind:  # with gradients of zero for every process to wait for
+            loss = loss + sum(0 * p.sum() for p in self._sound_parameters())
+        return loss
+
+    def _sound(self) -> list[nn.Linear]:
+        """What acts on sound."""
+        return [self.vae.posterior.audio, self.vae.posterior.head, self.vae.decoder.latent]
+
+    def _sound_parameters(self) -> Iterator[nn.Parameter]:
+        return (p for module in self._sound() for p in module.parameters())
+
+    def before_step(self) -> None:
+        for p in self._sound_parameters():
+            if p.grad is not None and not p.grad.any():  # the batch was blind in all processes
+                p.grad = None
 
 
 @contextmanager
@@ -278,6 +295,10 @@ class VAEModel(pl.LightningModule):
                 shown = Frames(frames.clean, frames.target, frames.mixture, features, seen)
                 for name, loss in self._each(shown, seen).items():
                     self.log(f"val/{name}{suffix}", loss, batch_size=len(seen), sync_dist=True)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for each in self._objectives().values():
+            each.before_step()
 
     def on_train_epoch_end(self) -> None:
         for each in self._objectives().values():

@@ -63,6 +63,12 @@ class JointPrior(nn.Module):
         rates = {prior.sample_rate for prior in priors.values()}
         if len(rates) > 1:
             raise ValueError(f"the priors have different sample rates, {sorted(rates)} Hz; they must agree")
+        levels = sorted({prior.sigma_data for prior in priors.values() if prior.evaluated is not None})
+        if levels and levels[-1] > 1.01 * levels[0]:
+            raise ValueError(
+                f"the priors' networks have sigma_data from {levels[0]:g} to {levels[-1]:g}, and a mixture has one level; give "
+                "those that are adapted the sigma_data of the others, with the gain that brings it to what the network knows"
+            )
 
     @property
     def sigma_data(self) -> float:
@@ -186,7 +192,7 @@ class BoundJointPrior:
             known = prior.deviation(samples, None if cond is None else cond.flatten(0, 1))
             if known is None:
                 return None
-            known = known.expand(batch * len(of), -1, -1).unflatten(0, (batch, len(of)))
+            known = known.to(self.gains).expand(batch * len(of), -1, -1).unflatten(0, (batch, len(of)))
             for row, source in enumerate(of):
                 parts[source] = known[:, row]
         return torch.stack(cast(list[Tensor], parts), dim=1) * self.gains[..., None, None]

@@ -135,7 +135,7 @@ class EnrolledVoices(Voices):
         return self._all()[0]
 
     def patterns(self, observation: Observation, talkers: int) -> Tensor:
-        rows = [enrolled(self.talkers, key, talkers, self.folder) for key in observation.key]
+        rows = [enrolled(self.talkers, key, talkers, self.folder, observation.talkers) for key in observation.key]
         every = torch.stack([dictionary.patterns for dictionary in self._all()])
         index = torch.tensor([[self.rows[voice] for voice in row] for row in rows], dtype=torch.long)
         return every[index.to(every.device)]
@@ -159,13 +159,17 @@ def read_talkers(folder: Path) -> dict[str, list[str]]:
     return talkers
 
 
-def enrolled(talkers: dict[str, list[str]], key: str, count: int, folder: Path) -> list[str]:
-    """The voices of a clip, of which a stretch of a longer recording (clip@second) has the same.
+def enrolled(
+    talkers: dict[str, list[str]], key: str, count: int, folder: Path, some: tuple[int, ...] | None = None
+) -> list[str]:
+    """The voices of a clip, of which a stretch of a longer recording (clip@second) has the same, or some: which, from 0.
 
     Raises:
         UserError: the clip is not listed with so many talkers.
     """
     voices = talkers.get(key, talkers.get(key.rpartition("@")[0], []))
+    if some is not None and len(voices) > max(some, default=-1):
+        voices = [voices[talker] for talker in some]
     if len(voices) != count:
         raise UserError(
             f"{folder / TALKERS} lists {len(voices)} voice(s) for clip {key!r}, which has {count} talker(s); "

@@ -10,6 +10,7 @@ from torch import Tensor
 from avdiff.audio.representation import STFT
 from avdiff.audio.tiling import Tiling
 from avdiff.priors.base import DiffusionPrior
+from avdiff.types import SAMPLES_PER_FRAME
 
 
 def tiled_denoise(
@@ -59,7 +60,7 @@ def _tiling(prior: DiffusionPrior, x: Tensor, overlap: int) -> Tiling:
     length = x.shape[1]
     if prior.window is None or length <= prior.window:
         return Tiling(length, length, (0,))
-    return Tiling.cover(length, prior.window, overlap)
+    return Tiling.cover(length, prior.window // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME, overlap)
 
 
 def _rows(

@@ -9,7 +9,7 @@ from torch import Tensor
 from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
-from avdiff.rng import ClipNoise
+from avdiff.rng import ClipNoise, stream_seed
 from avdiff.samplers.base import TOO_FAR, Callback, Divergence, PosteriorSampler, Progress, Watchdog
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
 from avdiff.samplers.ode import Euler, ODESolver
@@ -116,6 +116,7 @@ class DAPS(PosteriorSampler):
         callback: Callback,
     ) -> Tensor:
         try:
-            return sampler.sample(prior, likelihood, shape, like=like, rng=rng, callback=callback)
+            own = replace(rng, seed=stream_seed(rng.seed, "start"))  # not the noise that the annealing adds to it
+            return sampler.sample(prior, likelihood, shape, like=like, rng=own, callback=callback)
         except Divergence as divergence:
             return watchdog.started(divergence)

@@ -71,7 +71,10 @@ class LocalGaussian(ConditionalSampler):
         if tilt is not None:
             centre = centre + variance * spectrum(tilt.expand_as(x0_hat))
         u = centre + self.temperature * variance.sqrt() * spectrum(noise.normal())
-        unexplained = spectrum(gaussian.mixture)[:, None] - u.sum(1, keepdim=True)
+        mixture = gaussian.mixture[:, None]
+        if self.temperature:
+            mixture = mixture + self.temperature * gaussian.std * noise.normal()[:, :1]
+        unexplained = spectrum(mixture) - u.sum(1, keepdim=True)
         x = u + variance / (variance.sum(1, keepdim=True) + gaussian.std**2) * unexplained
         return stft.inverse(x.flatten(0, 1), x0_hat.shape[-1]).unflatten(0, x0_hat.shape[:2])
 

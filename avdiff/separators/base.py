@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from avdiff.errors import UserError
 from avdiff.rng import ClipNoise
@@ -15,6 +17,26 @@ from avdiff.types import Observation, Separation
 
 class NotSeparated(UserError):
     """A recording, or a part of it, could not be separated; the sentence says why."""
+
+
+def separation(
+    observation: Observation, sources: Tensor, info: dict[str, Any], failures: Mapping[int, str] | None = None
+) -> Separation:
+    """What a method found. Clips that it gave up, or whose mixture is not finite, are NaN.
+
+    Args:
+        observation: what was separated.
+        sources: (B, K, T).
+        info: see `Separation`.
+        failures: row -> why the method gave it up.
+    """
+    reasons: list[str | None] = [(failures or {}).get(row) for row in range(len(observation.key))]
+    for row in (~observation.mixture.isfinite().all(-1)).nonzero().flatten().tolist():
+        reasons[row] = "the mixture holds values that are not finite; mend the recording"
+    if any(reasons):
+        lost = torch.tensor([reason is not None for reason in reasons], device=sources.device)
+        sources, info = torch.where(lost[:, None, None], torch.nan, sources), {**info, "failure": reasons}
+    return Separation(observation.key, observation.layout, sources, info)
 
 
 class Separator(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
-from avdiff.separators.base import NotSeparated, Separator
+from avdiff.separators.base import NotSeparated, Separator, separation
 from avdiff.types import NOISE, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Separation
 
 Window = Callable[[int, int], Observation]
@@ -38,7 +38,7 @@ def stretches(samples: int, seconds: int = 30, overlap: int = 2) -> list[tuple[i
 
     Args:
         samples: length of the recording at 16 kHz.
-        seconds: the longest stretch.
+        seconds: the longest stretch; the last may be a second longer.
         overlap: seconds that neighbours share.
     """
     total = ceil(samples / SAMPLE_RATE)
@@ -46,10 +46,13 @@ def stretches(samples: int, seconds: int = 30, overlap: int = 2) -> list[tuple[i
         return [(0, samples)]
     count = ceil((total - overlap) / (seconds - overlap))
     hop = ceil((total - overlap) / count)
-    return [
+    plan = [
         (start * SAMPLE_RATE, min((start + hop + overlap) * SAMPLE_RATE, samples))
         for start in range(0, total - overlap, hop)
     ]
+    if plan[-1][1] - plan[-1][0] < SAMPLE_RATE:  # too little to separate
+        plan[-2:] = [(plan[-2][0], samples)]
+    return plan
 
 
 class Chunked(Separator):
@@ -117,15 +120,16 @@ class Chunked(Separator):
         self, observation: Observation, rng: ClipNoise, callback: Callback | None
     ) -> tuple[Tensor, dict[str, Any]]:
         """(K, n) on the CPU for the whole layout, from the sources that are there."""
-        layout, mixture = observation.layout, observation.mixture
-        sources = torch.zeros(len(layout), mixture.shape[-1])
+        mixture = observation.mixture
+        sources = torch.zeros(len(observation.layout), mixture.shape[-1])
         here = self._present(observation)
-        if not any(layout[k] != NOISE for k in here):
-            sources[here] = mixture[0].float().cpu()
-            return sources, {"layout": tuple(layout[k] for k in here)}
-        separation = self.separator.separate(_only(observation, here), rng=rng, callback=callback)
-        sources[here] = separation.sources[0].float().cpu()
-        return sources, {"layout": separation.layout, **separation.info}
+        heard = _only(observation, here)
+        if any(role != NOISE for role in heard.layout):
+            found = self.separator.separate(heard, rng=rng, callback=callback)
+        else:
+            found = separation(heard, mixture[:, None].expand(-1, len(here), -1), {})
+        sources[here] = found.sources[0].float().cpu()
+        return sources, {"layout": found.layout, **found.info}
 
     def _present(self, observation: Observation) -> list[int]:
         """Sources that are there: talkers without a face, noise, and faces that are seen for long enough."""
@@ -166,10 +170,16 @@ class Chunked(Separator):
 def _only(observation: Observation, sources: list[int]) -> Observation:
     """The observation with some of its sources."""
     layout = tuple(observation.layout[k] for k in sources)
+    every = [k for k, role in enumerate(observation.layout) if role != NOISE]
+    known = observation.talkers or tuple(range(len(every)))
     faces = [k for k in sources if observation.layout[k] == SPEAKER]
     pick = lambda t: t[:, faces] if faces and t is not None else None  # noqa: E731
     return replace(
-        observation, layout=layout, visual=pick(observation.visual), visual_mask=pick(observation.visual_mask)
+        observation,
+        layout=layout,
+        visual=pick(observation.visual),
+        visual_mask=pick(observation.visual_mask),
+        talkers=tuple(number for k, number in zip(every, known, strict=True) if k in sources),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from avdiff.em.base import MixtureEM
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback, Progress
-from avdiff.separators.base import Separator
+from avdiff.separators.base import Separator, separation
 from avdiff.types import Observation, Separation
 
 _SILENCE = 1e-8  # root mean square below which a mixture counts as silent
@@ -54,4 +54,4 @@ class EMSeparator(Separator):
             "costs": found.costs,
             "seconds": time.perf_counter() - started,
         }
-        return Separation(observation.key, observation.layout, heard(found.shares), info)
+        return separation(observation, heard(found.shares), info)

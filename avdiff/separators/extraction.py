@@ -11,7 +11,7 @@ from torch import Tensor
 from avdiff.audio.tiling import Tiling
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
-from avdiff.separators.base import Separator
+from avdiff.separators.base import Separator, separation
 from avdiff.types import NOISE, SPEAKER, Observation, Separation, source_names
 
 
@@ -61,7 +61,7 @@ class ExtractionSeparator(Separator):
             "residual": source_names(layout)[visible:],
             "seconds": time.perf_counter() - started,
         }
-        return Separation(observation.key, layout, sources, info)
+        return separation(observation, sources, info)
 
     def _talkers(self, observation: Observation, visible: int) -> Tensor:
         """(B, visible, T)."""

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from avdiff.priors.joint import JointPrior
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback, Divergence, PosteriorSampler
 from avdiff.samplers.conditional import CLOSED_FORM_ADVICE
-from avdiff.separators.base import Separator
+from avdiff.separators.base import Separator, separation
 from avdiff.types import NOISE, Observation, Role, Separation
 
 _SILENCE = 1e-8  # root mean square below which a mixture counts as silent
@@ -92,25 +91,15 @@ class PosteriorSeparator(Separator):
 
         likelihood = recipe.likelihood.bind(replace(observation, mixture=scaled))
         shape = (mixture.shape[0], len(observation.layout), mixture.shape[1])
-        failures: list[str | None] = [None] * shape[0]
+        failures: dict[int, str] = {}
         try:
             x = recipe.sampler.sample(prior, likelihood, shape, like=mixture, rng=rng, callback=callback)
         except Divergence as divergence:  # of some clips: the others are as they would be without them
             x = divergence.samples
-            for row, failure in divergence.failures.items():
-                failures[row] = str(failure)
-        for row in (~mixture.isfinite().all(-1)).nonzero().flatten().tolist():
-            failures[row] = "the mixture holds values that are not finite; mend the recording"
-
-        lost = torch.tensor([failure is not None for failure in failures], device=x.device)
-        sources = torch.where(lost[:, None, None], torch.nan, x * unit[:, None])
-        residual = (mixture - sources.sum(1)).square().sum(-1)
+            failures = {row: str(failure) for row, failure in divergence.failures.items()}
+        info = {"evaluations": prior.evaluations, "seconds": time.perf_counter() - started}
+        found = separation(observation, x * unit[:, None], info, failures)
+        residual = (mixture - found.sources.sum(1)).square().sum(-1)
         fit = 10 * torch.log10(mixture.square().sum(-1) / residual)
-        info: dict[str, Any] = {
-            "evaluations": prior.evaluations,
-            "data_fit_db": [value if math.isfinite(value) else None for value in fit.tolist()],
-            "seconds": time.perf_counter() - started,
-        }
-        if any(failures):
-            info["failure"] = failures
-        return Separation(observation.key, observation.layout, sources, info)
+        found.info["data_fit_db"] = [value if math.isfinite(value) else None for value in fit.tolist()]
+        return found

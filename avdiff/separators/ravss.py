@@ -12,7 +12,7 @@ from avdiff.audio.tiling import Tiling
 from avdiff.nets.ravss import RAVSS
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
-from avdiff.separators.base import Separator
+from avdiff.separators.base import Separator, separation
 from avdiff.separators.extraction import cut_lips
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Observation, Separation
 
@@ -54,7 +54,7 @@ class RAVSSSeparator(Separator):
         found = found.unflatten(0, (clips, windows)).transpose(1, 2).flatten(0, 1)
         sources = tiling.join(found).unflatten(0, (clips, len(layout)))
         info = {"evaluations": 1, "seconds": time.perf_counter() - started}
-        return Separation(observation.key, layout, sources, info)
+        return separation(observation, sources, info)
 
     def _windows(self, heard: Tensor, lips: Tensor | None, seen: Tensor | None, hidden: int, noises: int) -> Tensor:
         """(N, T), (N, P, F, ...) and (N, P, F) -> (N, P + hidden + noises, T) at the level of the mixture."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -26,6 +27,7 @@ from avdiff.types import VIDEO_FPS
 Stream = TypeVar("Stream", AudioStream, VideoStream)
 
 RESYNC = 0.04  # s; audio timestamps are rounded to 1 ms or so in some containers, and real gaps are longer than this
+JUMP = 1.0  # s back by which timestamps were set anew: recordings put behind each other, as transport streams are
 MISSING_END = 0.5  # s by which a stream may end before its container says
 
 
@@ -181,6 +183,9 @@ class VideoFrames:
         index, held, held_time, end = 0, None, 0.0, 0.0
         for frame in _decoded(container, stream, self.notes, self.path.name):
             time = (frame.time - start) if frame.time is not None else held_time + usual
+            if time < held_time - JUMP:
+                start += time - end
+                time = end
             # Nearest in time, except where a picture stands for long: it stands until the next one comes.
             until = max((time + held_time) / 2, time - 0.5 / self.fps) if held is not None else time - 1 / self.fps
             image = _rgb(frame)
@@ -198,6 +203,21 @@ class VideoFrames:
 def _rgb(frame: VideoFrame) -> np.ndarray:
     image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
     return np.ascontiguousarray(image)  # rows come padded, and dlib finds no face, or another, in a padded array
+
+
+def _alike(frames: Iterator[AudioFrame], layout: str, rate: int) -> Iterator[AudioFrame]:
+    """Frames as planes of float32 with one layout and rate, whatever each of them has."""
+    convert, known = None, None
+    for frame in frames:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != known:
+            if convert is not None:
+                yield from convert.resample(None)
+            convert, known = av.AudioResampler(format="fltp", layout=layout, rate=rate), kind
+        assert convert is not None
+        yield from convert.resample(frame)
+    if convert is not None:
+        yield from convert.resample(None)
 
 
 def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
@@ -219,19 +239,23 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
         if stream is None:
             raise UserError(f"{path} has no sound, so there is nothing to separate; give a recording with audio.")
         start, rate = _start(container), stream.rate
-        convert = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
-        for frame in _decoded(container, stream, notes, path.name):
-            for block in convert.resample(frame):
-                samples = block.to_ndarray()
-                late = 0 if block.time is None else round((block.time - start) * rate) - done
-                if done and abs(late) <= RESYNC * rate:
-                    late = 0
-                if late > 0:
-                    blocks.append(np.zeros((samples.shape[0], late), np.float32))
-                    done += late
-                samples = samples[:, max(0, -late) :]
-                blocks.append(samples)
-                done += samples.shape[1]
+        for block in _alike(_decoded(container, stream, notes, path.name), stream.layout.name, rate):
+            samples = block.to_ndarray()
+            late = 0 if block.time is None else round((block.time - start) * rate) - done
+            if done and late < -JUMP * rate:
+                notes.append(
+                    f"{path.name}: timestamps begin anew at {done / rate:.2f} s, as where recordings were put behind each other; "
+                    "what follows was put there"
+                )
+                start += late / rate
+            if done and (abs(late) <= RESYNC * rate or late < -JUMP * rate):
+                late = 0
+            if late > 0:
+                blocks.append(np.zeros((samples.shape[0], late), np.float32))
+                done += late
+            samples = samples[:, max(0, -late) :]
+            blocks.append(samples)
+            done += samples.shape[1]
         if not done:
             raise UserError(f"The audio stream of {path} holds no sample that decodes; give an undamaged recording.")
         _note_end(container, done / rate, notes, "sound")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from avdiff.likelihood.mixing import SpectralLikelihood
+from avdiff.likelihood.mixing import GaussianLikelihood, SpectralLikelihood
 from avdiff.rng import ClipNoise
 from avdiff.samplers.conditional import Inner, NoiseStream
 from avdiff.samplers.local import LocalGaussian
@@ -29,6 +29,20 @@ def test_white_gaussian_sources_get_the_posterior_width() -> None:
     difference = (x - x0_hat)[0, 0] - (x - x0_hat)[0, 1]  # the direction that the mixture does not fix
     expected = s * sigma / (s**2 + sigma**2) ** 0.5
     assert (difference.std() / 2**0.5).item() == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("beta", [0.02, 0.05])
+def test_the_sum_of_known_white_sources_is_as_wide_as_the_mixture_leaves_it(beta: float) -> None:
+    """Each varies by c = s² sigma² / (s² + sigma²) before the mixture is heard, their sum by 2 c beta² / (2 c + beta²) after."""
+    s, sigma = 0.05, 0.08
+    c = s**2 * sigma**2 / (s**2 + sigma**2)
+    likelihood = GaussianLikelihood(beta).bind(
+        Observation(("a",), torch.zeros(1, SAMPLES), None, None, (OFFSCREEN, NOISE))
+    )
+    noise = NoiseStream(ClipNoise(0, ("a",)), (1, 2, SAMPLES), torch.zeros(1))
+    at = Inner(sigma, sigma, 0.5, torch.full((1, 2, 256, SAMPLES // 160 + 1), s))
+    x = LocalGaussian(known=True).draw(torch.zeros(1, 2, SAMPLES), likelihood, at, noise)
+    assert x.sum(1).square().mean().item() == pytest.approx(2 * c * beta**2 / (2 * c + beta**2), rel=0.03)
 
 
 def test_the_parts_add_up_to_the_mixture() -> None:

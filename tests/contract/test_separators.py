@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -171,6 +172,17 @@ def test_a_clip_depends_on_the_seed_where_a_draw_is_made(separator: Separator, m
 def test_the_result_scales_with_the_mixture(separator: Separator) -> None:
     quiet, loud = observation(LAYOUTS[2]), observation(LAYOUTS[2], scale=30.0)
     assert agreement_db(30 * separate(separator, quiet), separate(separator, loud)) > 40
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_mixture_that_is_not_finite_is_given_up_alone(separator: Separator, value: float) -> None:
+    whole = observation(LAYOUTS[1])
+    broken = replace(whole, mixture=whole.mixture.clone())
+    broken.mixture[1, 100] = value
+    result = separator.separate(broken, rng=ClipNoise(0, broken.key))
+    assert result.failures == (None, "the mixture holds values that are not finite; mend the recording")
+    assert result.sources[1].isnan().all()
+    assert agreement_db(result.sources[0], separate(separator, whole)[0]) > 40
 
 
 def test_silence_gives_silence(separator: Separator) -> None:

@@ -11,7 +11,7 @@ import torch
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import NotSeparated, Separator
-from avdiff.separators.chunked import Chunked
+from avdiff.separators.chunked import Chunked, stretches
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, Observation, Separation
 
 
@@ -55,6 +55,11 @@ def test_the_plan_covers_everything_in_stretches_of_like_length() -> None:
     assert chunked.plan(31 * SAMPLE_RATE) == [(0, 17 * SAMPLE_RATE), (15 * SAMPLE_RATE, 31 * SAMPLE_RATE)]
 
 
+def test_what_is_left_over_is_not_a_stretch_of_its_own() -> None:
+    assert stretches(16_001, seconds=1, overlap=0) == [(0, 16_001)]
+    assert stretches(40_000, seconds=1, overlap=0) == [(0, 16_000), (16_000, 40_000)]
+
+
 def test_stretches_join_without_a_seam_and_pictures_stay_with_their_sound() -> None:
     inner = Shares()
     observation = observe(11.3)
@@ -83,6 +88,7 @@ def test_who_is_not_seen_in_a_stretch_is_silent_there_and_keeps_their_place() ->
     observation.visual_mask[0, 0, 80:] = False  # leaves 5 pictures of the second stretch, (3, 7) s
     result = Chunked(inner, seconds=4, overlap=1).separate(observation, rng=ClipNoise(0, ("clip0",)))
     assert [asked.layout for asked in inner.asked] == [(SPEAKER, SPEAKER, NOISE), (SPEAKER, NOISE)]
+    assert [asked.talkers for asked in inner.asked] == [(0, 1), (1,)]
     late = slice(4 * SAMPLE_RATE, None)
     assert result.sources[0, 0, late].abs().max() == 0.0
     assert torch.allclose(result.sources[0, 1, late], observation.mixture[0, late] / 3, atol=1e-6)
@@ -103,6 +109,10 @@ def test_with_nobody_there_all_is_noise_unless_someone_is_off_screen() -> None:
             assert inner.asked[0].visual is None
         else:
             assert not inner.asked
+            observation.mixture[0, 5] = torch.nan
+            assert Chunked(inner).separate(observation, rng=ClipNoise(0, ("clip0",))).sources.isnan().all()
+            observation.mixture[0, 5] = 0.0
+            result = Chunked(inner).separate(observation, rng=ClipNoise(0, ("clip0",)))
             assert torch.equal(result.sources[0, 1], observation.mixture[0])
 
 

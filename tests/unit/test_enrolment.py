@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avdiff.errors import UserError
+from avdiff.priors.nmf import enrolled
 from datamodules.clips import PreparedClips
 from datamodules.parts import Prepared
 from datamodules.synthetic import enrolment
@@ -30,6 +32,14 @@ def test_the_list_says_who_speaks_in_every_mixture() -> None:
     said = [folder_of(spec.voice.variant) for spec in cast("test", "speakers3", 7)]
     assert listed["test-speakers3-007"] == said
     assert {voice for voices in listed.values() for voice in voices} <= {folder_of(v) for v in VARIANTS["test"]}
+
+
+def test_a_stretch_with_some_of_the_talkers_has_their_voices() -> None:
+    listed, folder = {"recording": ["anna", "ben"]}, Path("enrolment")
+    assert enrolled(listed, "recording@30", 2, folder) == ["anna", "ben"]
+    assert enrolled(listed, "recording@30", 1, folder, (1,)) == ["ben"]
+    with pytest.raises(UserError, match="lists 2 voice"):
+        enrolled(listed, "recording", 3, folder, (0, 1, 2))
 
 
 def test_enrolments_are_made_once_and_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import torchaudio
 from torch import Tensor
 
 from avdiff.audio.representation import STFT
+from avdiff.priors.adapter import VE, X0, AdaptedPrior
 from avdiff.priors.base import ConditionalDiffusionPrior
 from avdiff.priors.gaussian import GaussianPrior
 from avdiff.priors.joint import JointPrior
@@ -107,6 +108,28 @@ def test_a_long_recording_is_tiled_in_one_batch() -> None:
     assert torch.allclose(bound.denoise(x, 0.1), x, atol=1e-6)
     assert sum(speech.calls) == 4
     assert max(speech.calls) <= 4
+
+
+def test_a_window_off_the_frame_grid_is_cut_to_it() -> None:
+    joint = JointPrior({"speaker": Recorder(window=640 * 10 + 256)}, guidance=0.0, overlap=640 * 2)
+    x = torch.randn(1, 1, 640 * 30 + 7)
+    found = joint.bind(observation(("speaker",), samples=640 * 30 + 7, batch=1)).denoise(x, 0.1)
+    assert torch.allclose(found, x, atol=1e-6)
+
+
+def test_what_a_prior_knows_is_where_the_mixture_is() -> None:
+    mixture = torch.zeros(1, 640, device="meta")
+    bound = JointPrior({"noise": GaussianPrior()}).bind(Observation(("a",), mixture, None, None, ("noise",)))
+    known = bound.deviation(640)
+    assert known is not None
+    assert known.device.type == "meta"
+
+
+def test_networks_of_data_at_different_levels_are_refused() -> None:
+    loud, quiet = (AdaptedPrior(torch.nn.Identity(), VE(), X0(), sigma_data=level) for level in (1.0, 0.05))
+    with pytest.raises(ValueError, match=r"sigma_data from 0.05 to 1, and a mixture has one level"):
+        JointPrior({"offscreen": quiet, "noise": loud})
+    JointPrior({"offscreen": quiet, "noise": GaussianPrior(0.01)})  # which says how loud it is by that
 
 
 def test_a_role_without_a_prior_is_refused() -> None:

@@ -205,10 +205,14 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path: Path) -> None:
         "shows the talker": lambda: separate_mixture(
             tmp_path / "mix.wav", [tmp_path / "dark.mkv"], Shares(), tmp_path / "o", detector=Squares()
         ),
+        "lasts 0.006 s; give a recording of 0.1 s or more": lambda: separate_mixture(
+            tmp_path / "blip.wav", [], Shares(), tmp_path / "o", offscreen=1
+        ),
         "cannot be made a folder": lambda: separate_file(
             tmp_path / "talk.mkv", Shares(), tmp_path / "mix.wav", detector=Squares()
         ),
     }
+    soundfile.write(tmp_path / "blip.wav", noise(1.0)[0, :255], RATE)
     for sentence, call in run.items():
         with pytest.raises(UserError, match=sentence):
             call()

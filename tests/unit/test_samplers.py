@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -179,6 +181,21 @@ def test_a_warm_start_is_annealed_from_where_it_is() -> None:
     difference = x - torch.arange(500) / 10
     assert difference.std().item() == pytest.approx(0.02, rel=0.05)
     assert difference.mean().abs() < 0.002
+
+
+class Hiss(PosteriorSampler):
+    """Noise."""
+
+    def sample(self, prior: object, likelihood: object, shape: tuple[int, int, int], **options: Any) -> torch.Tensor:
+        return NoiseStream(options["rng"], shape, options["like"]).normal()
+
+
+def test_a_warm_start_does_not_draw_the_noise_that_is_added_to_it() -> None:
+    prior = GaussianProduct(white(1e3, 1e3), 1e3)
+    sampler = DAPS(PolySchedule(1, 1.0), AsGuessed(), Euler(1), start=Hiss(), denoise_last=False)
+    y = torch.zeros(2, 5_000)
+    x = sampler.sample(prior, bind(GaussianLikelihood(0.05), y), (2, 2, 5_000), like=y, rng=ClipNoise(0, KEYS))
+    assert x.square().mean().item() == pytest.approx(2.0, rel=0.05)  # 4 if it were the same
 
 
 def test_a_start_at_the_mixture_asks_no_prior() -> None:

@@ -167,6 +167,26 @@ def test_a_training_that_was_stopped_in_an_epoch_goes_on(packs: Path, tmp_path: 
     assert whole.validated == 2 * whole.validated[:9]
 
 
+def test_a_run_that_goes_on_with_larger_batches_has_one_number_of_talkers_in_each() -> None:
+    shares = [
+        [draw.talkers for draw in MixtureDraws(96, (1, 3), 4, rank=rank, processes=2, done=20)]  # type: ignore[attr-defined]
+        for rank in range(2)
+    ]
+    assert [len(share) for share in shares] == [36, 36]  # the place after 20 where a batch of both begins: 24
+    for start in range(0, 36, 4):
+        assert len({talkers for share in shares for talkers in share[start : start + 4]}) == 1
+
+
+@pytest.mark.parametrize(("size", "processes"), [(1, 1), (4, 8), (8, 16)])
+def test_processes_validate_as_many_talkers_at_a_time(packs: Path, size: int, processes: int) -> None:
+    """Or they would log other figures than those that they wait for each other with."""
+    batches = training(packs, val_mixtures=150).validation(size, processes)
+    assert len(batches) % processes == 0
+    for start in range(0, len(batches), processes):
+        assert len({draw.talkers for batch in batches[start : start + processes] for draw in batch}) == 1
+    assert len({draw.index for batch in batches for draw in batch}) == 150
+
+
 @pytest.mark.parametrize("size", [1, 4])
 def test_validation_is_always_the_same(packs: Path, size: int) -> None:
     def mixed(rank: int, processes: int) -> list[torch.Tensor]:

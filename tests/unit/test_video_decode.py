@@ -122,3 +122,29 @@ def test_of_a_truncated_file_what_is_there_is_used_and_noted(tmp_path: Path) -> 
     headless.write_bytes(whole.with_suffix(".mp4").read_bytes()[:5_000])
     with pytest.raises(UserError, match="its end is missing"):
         probe(headless)
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(2, 48_000), (1, 48_000), (2, 24_000)], ids=["same", "mono", "half"])
+def test_recordings_put_behind_each_other_are_one(channels: int, rate: int, tmp_path: Path) -> None:
+    def tone(channels: int, rate: int, pitch: float) -> np.ndarray:
+        return 0.3 * np.tile(np.sin(2 * np.pi * pitch * np.arange(2 * rate) / rate), (channels, 1))
+
+    for name, level, sound, rate_of in (
+        ("first", 60, tone(2, 48_000, 440.0), 48_000),
+        ("second", 180, tone(channels, rate, 880.0), rate),
+    ):
+        write_media(tmp_path / f"{name}.ts", frames=[grey(level)] * 50, audio=sound, rate=rate_of)
+    path = tmp_path / "both.ts"
+    path.write_bytes((tmp_path / "first.ts").read_bytes() + (tmp_path / "second.ts").read_bytes())
+
+    samples, read_rate, notes = read_track(path)
+    assert read_rate == 48_000
+    assert samples.shape[0] == 2
+    assert samples.shape[1] / read_rate == pytest.approx(4.0, abs=0.05)
+    for pitch, second in ((440, samples[0, 24_000:72_000]), (880, samples[0, 120_000:168_000])):
+        assert int(np.abs(np.fft.rfft(second)).argmax()) == pitch
+    assert len(notes) == 1
+    assert "timestamps begin anew at 2.0" in notes[0]
+    shown = levels(path)
+    assert len(shown) == pytest.approx(100, abs=1)
+    assert (shown[10], shown[90]) == pytest.approx((60, 180), abs=2)
