@@ -124,7 +124,8 @@ def _parser() -> _Parser:
         "file",
         type=Path,
         nargs="?",
-        help="a benchmark or sweep file, for which the options up to --seed are not; or speed, which has its own --help",
+        help="a benchmark or sweep file, which says itself what --set, --method, --clips, --condition, --split, --lips and "
+        "--seed say of one method; or speed, which has its own --help",
     )
     sub.add_argument(
         "--set",
@@ -132,8 +133,8 @@ def _parser() -> _Parser:
         default=[],
         help="other settings of the --method, below its separator: recipes.*.sampler.init_args.iterations=5",
     )
-    sub.add_argument("--method", default="ssnaps", help="name of a file in experiments/methods, or a YAML file")
-    sub.add_argument("--clips", type=int, default=50, help="mixtures a condition; the first 5 of 50 are those of 5")
+    sub.add_argument("--method", help="name of a file in experiments/methods, or a YAML file (default: ssnaps)")
+    sub.add_argument("--clips", type=int, help="mixtures a condition (default: 50); the first 5 of 50 are those of 5")
     sub.add_argument("--condition", action="append", default=[], help="one list only (repeat for several); default all")
     sub.add_argument("--split", choices=("test", "val"), default="test", help="val is for every choice that is made")
     sub.add_argument(
@@ -145,7 +146,7 @@ def _parser() -> _Parser:
     sub.add_argument("--output", type=Path, help="folder (default: results/embedded, or results/embedded_val)")
     sub.add_argument("--devices", type=int, default=1, help="processes")
     sub.add_argument("--batch", type=int, default=1, help="mixtures at a time; changes the speed, not the results")
-    sub.add_argument("--seed", type=int, default=0, help="of the sampling noise")
+    sub.add_argument("--seed", type=int, help="of the sampling noise (default: 0)")
     sub.add_argument("--part", help="2/8: the second of eight parts of a FILE, as in a SLURM array; then once without")
     sub.add_argument("--wandb", help="project in which the tables are logged (WANDB_MODE=offline works)")
     measures(sub)
@@ -157,7 +158,7 @@ def _parser() -> _Parser:
         nargs="+",
         help="folders that avdiff benchmark FILE left, and files of benchmark speed --out",
     )
-    sub.add_argument("--output", type=Path, default=Path("experiments/README.md"), help="the file")
+    sub.add_argument("--output", type=Path, default=Path("results/report.md"), help="the file")
 
     sub = command(
         "wandb",
@@ -501,6 +502,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run(arguments)
     except UserError as error:
         print(f"avdiff: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        if error.filename is None:
+            raise
+        print(f"avdiff: {error.filename}: {error.strerror}; give another file or folder", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("avdiff: stopped", file=sys.stderr)

@@ -161,6 +161,7 @@ def demo(output: Path, method: str, seed: int) -> None:
         for item in (items[i] for i in range(len(items.entries())))
     ]
     separator = load_method(method)
+    output.mkdir(parents=True, exist_ok=True)  # a mistake is told before the work is done
     with _bars() as bars:
         results = run_demo(cases, separator, output, seed, _watcher(bars))
     console = Console()
@@ -175,30 +176,44 @@ def demo(output: Path, method: str, seed: int) -> None:
 
 def benchmark(
     file: Path | None,
-    method: str,
+    method: str | None,
     set: Sequence[str],
-    clips: int,
+    clips: int | None,
     condition: Sequence[str],
     split: str,
     lips: Literal["right", "withheld", "swapped"],
     output: Path | None,
     devices: int,
     batch: int,
-    seed: int,
+    seed: int | None,
     part: str | None,
     wandb: str | None,
     measures: Measures,
     run: Callable[[Sequence[str]], None],
 ) -> None:
     """A benchmark or sweep file, or the embedded benchmark for one method; goes on where it stopped."""
+    for name, number in (("--clips", clips), ("--batch", batch), ("--devices", devices)):
+        if number is not None and number < 1:
+            raise UserError(f"{name} is {number}; give at least 1")
     if file is not None:
-        import yaml
-
-        if file.is_file() and "parameters" in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}):
+        given = {
+            "--method": method,
+            "--set": set or None,
+            "--clips": clips,
+            "--condition": condition or None,
+            "--seed": seed,
+        }
+        given |= {"--split": None if split == "test" else split, "--lips": None if lips == "right" else lips}
+        if odd := [name for name, of in given.items() if of is not None]:
+            raise UserError(f"{odd[0]} is not for a file, which says this itself; change {file}, or leave {odd[0]} out")
+        if _is_sweep(file):
             _sweep(file, output, run)
         else:
             _study(file, output, devices, batch, part, wandb, measures)
         return
+    if part is not None:
+        raise UserError("--part goes with a benchmark file; for one method give --condition")
+    method, clips, seed = method or "ssnaps", clips or 50, seed or 0
     from avdiff.benchmark import run_benchmark
     from avdiff.lit.callbacks import SeparationProgress
     from avdiff.methods import load_method, method_config, method_file
@@ -235,6 +250,16 @@ def benchmark(
             from avdiff.report.wandb_log import log_means
 
             log_means(wandb, method, set, results.means, results.csv)
+
+
+def _is_sweep(file: Path) -> bool:
+    """Whether a file is a sweep; what cannot be read is not, and is told of as a benchmark file."""
+    import yaml
+
+    try:
+        return "parameters" in yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
+        return False
 
 
 def yaml_text(config: dict[str, Any]) -> str:
@@ -412,6 +437,7 @@ def report(results: Sequence[Path], output: Path) -> None:
             raise UserError(
                 f"{path} has no table.md; give folders that avdiff benchmark FILE left, or files of avdiff benchmark speed --out"
             )
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(collect(parts), encoding="utf-8")
     Console().print(f"{output} has {len(parts)} tables.")
 

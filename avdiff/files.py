@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what is wrong with those that cannot be read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import yaml
 
 
 @contextmanager
@@ -15,3 +17,10 @@ def whole(file: Path) -> Iterator[Path]:
     partial = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     yield partial
     partial.replace(file)
+
+
+def yaml_fault(error: yaml.YAMLError) -> str:
+    """What is wrong with a YAML file, and where, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem}, in line {error.problem_mark.line + 1}"
+    return " ".join(str(error).split())

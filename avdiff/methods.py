@@ -10,11 +10,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from avdiff.errors import UserError
+from avdiff.files import yaml_fault
 from avdiff.lit.separation import SeparationModule
+from avdiff.rng import drawn_by
 from avdiff.separators.base import Separator
 
 
@@ -86,7 +89,7 @@ def _takes(class_path: Any, argument: str) -> bool:
 
 
 def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:
-    """Build the separator of a method.
+    """Build the separator of a method, with the same weights every time.
 
     Args:
         method: a name of `method_files`, or the path of such a YAML file.
@@ -100,7 +103,8 @@ def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:
     parser.add_argument("--model", type=SeparationModule)
     try:
         config = parser.parse_object({"model": method_config(method, overrides)["model"]})
-        return parser.instantiate(config).model.separator.eval()
+        with drawn_by(torch.device("cpu"), "weights"):  # where a preset has random ones
+            return parser.instantiate(config).model.separator.eval()
     except (ArgumentError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         changed = f", with {' '.join(overrides)}," if overrides else ""
         raise UserError(f"{file}{changed} does not describe a separator: {_account(error)}") from error
@@ -108,6 +112,8 @@ def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:
 
 def _account(error: Exception) -> str:
     """What a parser's nested account says at its end, and of which setting, in one line."""
+    if isinstance(error, yaml.YAMLError):
+        return yaml_fault(error)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     keys = re.findall(r'Parser key "([^"]+)"', str(error))[2:]  # after "model" and "separator"
     return f"{'.'.join(keys)}: {lines[-1].strip()}" if keys else lines[-1].strip()

@@ -20,6 +20,7 @@ import yaml
 from avdiff.benchmark import Cost, claim, cost_of, digest, separate_list
 from avdiff.errors import UserError
 from avdiff.evaluation import GIVEN_UP, References, Scored, Scoring, score_folder
+from avdiff.files import yaml_fault
 from avdiff.methods import load_method, method_config
 from avdiff.metrics.evaluate import CORE
 from avdiff.metrics.summary import Comparison, Mean, compare, summarise
@@ -182,9 +183,10 @@ def read_study(file: Path) -> Study:
             for label, of in _labelled(methods).items()
         }
         study = Study(name=file.stem, methods=entries, **told)
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         known = ", ".join(part.name for part in fields(Study) if part.name != "name")
-        raise UserError(f"{file} is no benchmark file ({error}); it holds {known}, see experiments/tables") from error
+        reason = yaml_fault(error) if isinstance(error, yaml.YAMLError) else error
+        raise UserError(f"{file} is no benchmark file ({reason}); it holds {known}, see experiments/tables") from error
     for label, entry in study.methods.items():
         method_config(entry.method, entry.set)
         if entry.seeds < 1:

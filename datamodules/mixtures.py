@@ -122,6 +122,27 @@ class WrongLips(MixtureList):
         return replace(mixture, seen=torch.zeros(mixture.mouth.shape[:2], dtype=torch.bool))
 
 
+class BlankFeatures(MixtureList):
+    """A list with features that say nothing in place of mouths: for the time that networks take which read features.
+
+    Args:
+        mixtures: the list.
+        dim: of a feature vector; BRAVEn Large has 1,024.
+    """
+
+    def __init__(self, mixtures: MixtureList, dim: int = 1024) -> None:
+        self.mixtures, self.dim = mixtures, dim
+
+    def entries(self) -> Sequence[Entry]:
+        return self.mixtures.entries()
+
+    def __getitem__(self, index: int) -> Mixture:
+        mixture = self.mixtures[index]
+        if mixture.mouth is None:
+            return mixture
+        return replace(mixture, mouth=torch.zeros(*mixture.mouth.shape[:2], self.dim))
+
+
 class AtLevels(MixtureList):
     """A list at levels of its own: what a method owes to levels that it expects.
 

@@ -59,7 +59,9 @@ def esc10_recordings(root: Path, test_fold: int = 3, val_share: int = 8) -> list
             split = "test" if held_out else "train" if others % val_share else "val"
             found.append(Labelled(file, folder.name.split("-", 1)[1], split))
     if not any(item.split == "test" for item in found):
-        raise UserError(f"{root} is not ESC-10 with a fold {test_fold}; give the folder that holds 001-dog_bark")
+        raise UserError(
+            f"{root} is not ESC-10 with a fold {test_fold}; give the folder that holds 001-dog_bark, as --data.root"
+        )
     return found
 
 

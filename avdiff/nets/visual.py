@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from avdiff.errors import UserError
 from avdiff.nets.film import resample_time
 from avdiff.types import SAMPLE_RATE
 
@@ -69,7 +70,16 @@ class CachedFeatures(VisualEncoder):
         self.dim = dim
 
     def forward(self, crops: Tensor) -> Tensor:
+        if crops.ndim != 3 or crops.shape[-1] != self.dim:
+            raise UserError(
+                f"the network reads {self.dim} features a picture, made beforehand by avdiff prepare features, and was given "
+                f"{_told(crops)}; give it a list with such features, or take a prior that reads mouths"
+            )
         return crops.to(torch.float32)
+
+
+def _told(visual: Tensor) -> str:
+    return f"{visual.shape[-1]} a picture" if visual.ndim == 3 else "pictures of mouths"
 
 
 class _TemporalBlock(nn.Module):
@@ -117,6 +127,11 @@ class LipEncoder(VisualEncoder):
         self.temporal = nn.Sequential(*(_TemporalBlock(dim, dilation) for dilation in dilations))
 
     def forward(self, crops: Tensor) -> Tensor:
+        if crops.ndim != 4:
+            raise UserError(
+                f"the network reads pictures of mouths and was given features made beforehand, {_told(crops)}; give it a list "
+                "with mouths, or take a prior that reads features"
+            )
         n, frames = crops.shape[:2]
         x = F.avg_pool2d(crops[:, :, 4:92, 4:92].float(), 2)  # (N, F, 44, 44)
         x = (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 1.0)

@@ -149,7 +149,9 @@ class MediaPipeFaces(FaceDetector):
             mediapipe = importlib.import_module("mediapipe")
             tasks = importlib.import_module("mediapipe.tasks.python")
         except ImportError as error:
-            raise UserError("MediaPipe is not installed; run: pip install mediapipe") from error
+            raise UserError(
+                "MediaPipe is not installed; run: .venv/bin/pip install --no-deps mediapipe==1.2.2"
+            ) from error
         self._mediapipe = mediapipe
         options = tasks.vision.FaceLandmarkerOptions(
             base_options=tasks.BaseOptions(model_asset_path=str(model)),
