@@ -76,7 +76,7 @@ def test_mediapipe_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monk
     model = tmp_path / "face_landmarker.task"
     model.touch()
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(UserError, match="pip install mediapipe"):
+    with pytest.raises(UserError, match="pip install --no-deps mediapipe"):
         MediaPipeFaces(model)
 
 
