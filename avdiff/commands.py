@@ -161,7 +161,7 @@ def demo(output: Path, method: str, seed: int) -> None:
         for item in (items[i] for i in range(len(items.entries())))
     ]
     separator = load_method(method)
-    output.mkdir(parents=True, exist_ok=True)  # a mistake is told before the work is done
+    output.mkdir(parents=True, exist_ok=True)  # not below the bars: what cannot be made is told in one line
     with _bars() as bars:
         results = run_demo(cases, separator, output, seed, _watcher(bars))
     console = Console()
@@ -198,13 +198,14 @@ def benchmark(
     if file is not None:
         given = {
             "--method": method,
-            "--set": set or None,
+            "--set": set,
             "--clips": clips,
-            "--condition": condition or None,
-            "--seed": seed,
+            "--condition": condition,
+            "--split": split != "test",
+            "--lips": lips != "right",
+            "--seed": seed is not None,
         }
-        given |= {"--split": None if split == "test" else split, "--lips": None if lips == "right" else lips}
-        if odd := [name for name, of in given.items() if of is not None]:
+        if odd := [name for name, of in given.items() if of]:
             raise UserError(f"{odd[0]} is not for a file, which says this itself; change {file}, or leave {odd[0]} out")
         if _is_sweep(file):
             _sweep(file, output, run)

@@ -88,7 +88,28 @@ class ToyMixtures(MixtureList):
         return Mixture(entry.key, "toy", entry.layout, sources, sources.sum(0))
 
 
-class WrongLips(MixtureList):
+class Changed(MixtureList):
+    """Another list, each mixture changed in some way.
+
+    Args:
+        mixtures: the list.
+    """
+
+    def __init__(self, mixtures: MixtureList) -> None:
+        self.mixtures = mixtures
+
+    def entries(self) -> Sequence[Entry]:
+        return self.mixtures.entries()
+
+    def __getitem__(self, index: int) -> Mixture:
+        return self.change(self.mixtures[index])
+
+    @abstractmethod
+    def change(self, mixture: Mixture) -> Mixture:
+        """What the list has in its place."""
+
+
+class WrongLips(Changed):
     """A list whose lips are taken away, or given to another of its talkers: what a method owes to them.
 
     Args:
@@ -102,18 +123,15 @@ class WrongLips(MixtureList):
     def __init__(self, mixtures: MixtureList, lips: Literal["withheld", "swapped"]) -> None:
         if lips not in ("withheld", "swapped"):
             raise ValueError(f"lips is {lips!r}; expected 'withheld' or 'swapped'")
-        self.mixtures, self.lips = mixtures, lips
+        super().__init__(mixtures)
+        self.lips = lips
         if lips == "swapped" and (lone := [e.key for e in mixtures.entries() if e.layout.count(SPEAKER) < 2]):
             raise UserError(
                 f"lips can be swapped only between two visible talkers, and {lone[0]} has fewer; "
                 "choose lists with two or more, such as --condition speakers2"
             )
 
-    def entries(self) -> Sequence[Entry]:
-        return self.mixtures.entries()
-
-    def __getitem__(self, index: int) -> Mixture:
-        mixture = self.mixtures[index]
+    def change(self, mixture: Mixture) -> Mixture:
         if mixture.mouth is None:
             return mixture
         if self.lips == "swapped":
@@ -122,7 +140,7 @@ class WrongLips(MixtureList):
         return replace(mixture, seen=torch.zeros(mixture.mouth.shape[:2], dtype=torch.bool))
 
 
-class BlankFeatures(MixtureList):
+class BlankFeatures(Changed):
     """A list with features that say nothing in place of mouths: for the time that networks take which read features.
 
     Args:
@@ -131,19 +149,16 @@ class BlankFeatures(MixtureList):
     """
 
     def __init__(self, mixtures: MixtureList, dim: int = 1024) -> None:
-        self.mixtures, self.dim = mixtures, dim
+        super().__init__(mixtures)
+        self.dim = dim
 
-    def entries(self) -> Sequence[Entry]:
-        return self.mixtures.entries()
-
-    def __getitem__(self, index: int) -> Mixture:
-        mixture = self.mixtures[index]
+    def change(self, mixture: Mixture) -> Mixture:
         if mixture.mouth is None:
             return mixture
         return replace(mixture, mouth=torch.zeros(*mixture.mouth.shape[:2], self.dim))
 
 
-class AtLevels(MixtureList):
+class AtLevels(Changed):
     """A list at levels of its own: what a method owes to levels that it expects.
 
     Args:
@@ -153,13 +168,10 @@ class AtLevels(MixtureList):
     """
 
     def __init__(self, mixtures: MixtureList, snr: float, step: float = 0.0) -> None:
-        self.mixtures, self.snr, self.step = mixtures, snr, step
+        super().__init__(mixtures)
+        self.snr, self.step = snr, step
 
-    def entries(self) -> Sequence[Entry]:
-        return self.mixtures.entries()
-
-    def __getitem__(self, index: int) -> Mixture:
-        mixture = self.mixtures[index]
+    def change(self, mixture: Mixture) -> Mixture:
         noise = mixture.layout.index(NOISE)
         talkers = [k for k in range(len(mixture.layout)) if k != noise]
         sources = mixture.sources.clone()

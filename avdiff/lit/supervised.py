@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class SupervisedModel(pl.LightningModule):
 
     def nothing(self) -> Tensor:
         """The loss of a batch in which nobody is seen: zero, with gradients for every process to wait for."""
-        return sum((0 * p.sum() for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device))
+        return zero_of(p for p in self.parameters() if p.requires_grad)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
@@ -112,6 +113,11 @@ class SupervisedModel(pl.LightningModule):
         if self.decay_steps:
             rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.decay_steps)))
         return rate
+
+
+def zero_of(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Zero, with a gradient of zero for each: every process waits for those, also where its batch has no use for them."""
+    return sum((0 * p.sum() for p in parameters), torch.zeros(()))
 
 
 def rows_of_talkers(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

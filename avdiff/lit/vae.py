@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from avdiff.audio.mixing import power
 from avdiff.errors import UserError
 from avdiff.lit.lips import augment
+from avdiff.lit.supervised import zero_of
 from avdiff.nets.vae import Gaussian
 from avdiff.nets.visual import VisualEncoder
 from avdiff.priors.vae import PRESETS, ConditionalVAE, MinVAE, SpeechVAE, load_lips, load_vae, save_vae
@@ -112,9 +113,7 @@ class ConditionalObjective(Objective):
                 loss = self.beta * loss + (1 - self.beta) * distortion(
                     target, vae.decoder(prior.sample(_noise(prior)), offset)
                 )
-        if blind:  # with gradients of zero for every process to wait for
-            loss = loss + sum(0 * p.sum() for p in self._sound_parameters())
-        return loss
+        return loss + zero_of(self._sound_parameters()) if blind else loss
 
     def _sound(self) -> list[nn.Linear]:
         """What acts on sound."""

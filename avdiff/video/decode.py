@@ -248,7 +248,8 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
                     "what follows was put there"
                 )
                 start += late / rate
-            if done and (abs(late) <= RESYNC * rate or late < -JUMP * rate):
+                late = 0
+            elif done and abs(late) <= RESYNC * rate:
                 late = 0
             if late > 0:
                 blocks.append(np.zeros((samples.shape[0], late), np.float32))
