@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -79,6 +79,8 @@ class FaceTracker:
         bridge: gaps up to so many pictures count as seen.
         cut: mean change of a thumbnail's grey levels (of 255) from one picture to the next that is a cut to another
             scene; it ends every track.
+        jump: change that may be one, as between two heads before the same wall; a face continues its track unless it is known
+            to be another's, and so does one that was not seen for a while.
         descriptions: identity vectors taken of a track, two seconds apart; their mean is the track's.
     """
 
@@ -90,6 +92,7 @@ class FaceTracker:
         patience: int = 50,
         bridge: int = 5,
         cut: float = 24.0,
+        jump: float = 6.0,
         descriptions: int = 3,
     ) -> None:
         self.detector = detector
@@ -97,6 +100,7 @@ class FaceTracker:
         self.patience = patience
         self.bridge = bridge
         self.cut = cut
+        self.jump = jump
         self.descriptions = descriptions
 
     def track(self, frames: Iterable[np.ndarray]) -> list[Track]:
@@ -111,14 +115,15 @@ class FaceTracker:
         before: np.ndarray | None = None
         for index, frame in enumerate(frames):
             thumb = _thumbnail(frame)
-            is_cut = before is not None and float(np.abs(thumb - before).mean()) > self.cut
+            change = 0.0 if before is None else float(np.abs(thumb - before).mean())
             before = thumb
-            if is_cut:
+            if change > self.jump:
                 for i, picture in skipped:
                     self._extend(tracks, i, picture, self.detector.detect(picture))
                 skipped.clear()
-                done += tracks
-                tracks = []
+                if change > self.cut:
+                    done += tracks
+                    tracks = []
             elif index % self.detector.stride:
                 skipped.append((index, frame))
                 continue
@@ -131,7 +136,7 @@ class FaceTracker:
             else:
                 for i, picture in skipped:
                     self._extend(tracks, i, picture, self.detector.detect(picture))
-            self._extend(tracks, index, frame, faces)
+            self._extend(tracks, index, frame, faces, jumped=change > self.jump)
             skipped.clear()
         for i, picture in skipped:
             self._extend(tracks, i, picture, self.detector.detect(picture))
@@ -155,9 +160,16 @@ class FaceTracker:
             if between is not None:
                 track.found[i] = between
 
-    def _extend(self, tracks: list[_Growing], index: int, frame: np.ndarray, faces: list[Face]) -> None:
+    def _extend(
+        self, tracks: list[_Growing], index: int, frame: np.ndarray, faces: list[Face], *, jumped: bool = False
+    ) -> None:
+        """Give each face of a picture to the track that it continues, or to a new one; tracks that were there last come first."""
         near = [t for t in tracks if index - t.last <= self.patience]
-        pairs = self._match(near, faces)
+        last = max((t.last for t in near), default=index)
+        pairs = self._match([t for t in near if t.last == last], faces)
+        taken = {id(face) for _, face in pairs}
+        pairs += self._match([t for t in near if t.last < last], [face for face in faces if id(face) not in taken])
+        pairs = [(t, f) for t, f in pairs if not (jumped or index - t.last > self.bridge) or not self._another(t, frame, f)]
         taken = {id(face) for _, face in pairs}
         new = [(_Growing(), face) for face in faces if id(face) not in taken]
         tracks += [track for track, _ in new]
@@ -168,6 +180,11 @@ class FaceTracker:
                 identity = self.detector.describe(frame, face)
                 if identity is not None:
                     track.identities.append(identity)
+
+    def _another(self, track: _Growing, frame: np.ndarray, face: Face) -> bool:
+        """Whether a face is known to be of another person than the track."""
+        identity = self.detector.describe(frame, face) if track.identities else None
+        return identity is not None and _apart(track.identities, identity) >= self.detector.same_person
 
     def _finish(self, track: _Growing) -> Track:
         at = np.array(list(track.found))
@@ -228,4 +245,8 @@ def _distance(group: list[Track], track: Track) -> float:
     known = [t.identity for t in group if t.identity is not None]
     if track.identity is None or not known:
         return float("inf")
-    return float(np.linalg.norm(np.mean(known, axis=0) - track.identity))
+    return _apart(known, track.identity)
+
+
+def _apart(known: Sequence[np.ndarray], identity: np.ndarray) -> float:
+    return float(np.linalg.norm(np.mean(known, axis=0) - identity))

@@ -94,6 +94,27 @@ def test_a_cut_ends_every_track_even_where_the_next_face_is_at_the_same_place() 
     assert len(people(tracks, 0.5)) == 2
 
 
+@pytest.mark.parametrize(("other", "stops"), [(1, [(0, 33), (33, 70)]), (0, [(0, 70)])])
+def test_where_the_picture_jumps_a_little_a_face_continues_its_own_track_only(other: int, stops: list[tuple[int, int]]) -> None:
+    detector = Scripted(lambda i: [(30.0, 0 if i < 33 else other)])
+    tracks = FaceTracker(detector).track(film(70, lambda i: 100 if i < 33 else 112))
+    assert [(t.start, t.stop) for t in tracks] == stops
+
+
+def test_who_sits_down_where_another_sat_is_another() -> None:
+    detector = Scripted(lambda i: [(30.0, int(i >= 60))] if i < 40 or i >= 60 else [])
+    assert [(t.start, t.stop) for t in FaceTracker(detector).track(film(100))] == [(0, 40), (60, 100)]
+
+
+def test_a_face_that_is_there_keeps_its_track_where_a_lost_one_lay_closer() -> None:
+    def scene(i: int) -> list[tuple[float, int]]:  # 1 is hidden when 0 passes over its place
+        moving = [(20.0 + 10 * max(0, i - 17), 0)]
+        return moving + [(50.0, 1)] * (i < 18)
+
+    first, second = FaceTracker(Scripted(scene, stride=1)).track(film(24))
+    assert [(t.start, t.stop) for t in (first, second)] == [(0, 24), (0, 18)]
+
+
 def test_who_returns_after_a_cut_is_the_same_person() -> None:
     detector = Scripted(lambda i: [(30.0, 0)] if i < 40 or i >= 80 else [(90.0, 1)])
     tracks = FaceTracker(detector).track(film(120, lambda i: 60 if i < 40 or i >= 80 else 160))
