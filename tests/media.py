@@ -22,6 +22,7 @@ def write_media(
     rate: int = 16_000,
     audio_at: Sequence[tuple[float, int]] | None = None,
     rotation: int = 0,
+    mirrored: bool = False,
 ) -> None:
     """Write a file by the container that its suffix names.
 
@@ -31,6 +32,7 @@ def write_media(
         audio: (channels, n) float.
         audio_at: (seconds, samples) blocks that the audio is cut into; None: one stretch from 0.
         rotation: degrees counter-clockwise that players turn the picture by.
+        mirrored: whether they then exchange left and right.
     """
     codecs = {
         ".mkv": ("mpeg4", "pcm_s16le"),
@@ -50,8 +52,8 @@ def write_media(
             video.bit_rate = 4_000_000
             if times is not None:
                 video.codec_context.time_base = Fraction(1, 1000)
-            if rotation:
-                video.set_display_rotation(rotation)
+            if rotation or mirrored:
+                video.set_display_rotation(rotation, hflip=mirrored)
         voice = None
         if audio is not None:
             voice = container.add_stream(sound, rate=rate, layout="mono" if len(audio) == 1 else "stereo")

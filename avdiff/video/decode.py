@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -55,7 +57,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     if not path.is_file():
         raise UserError(f"There is no file {path}; give the path of a video or audio file.")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path.absolute()))  # of a relative name with a colon FFmpeg takes the start for a protocol
     except (av.FFmpegError, ValueError) as error:
         raise UserError(
             f"{path} is not a media file that can be read, or its end is missing ({type(error).__name__}); "
@@ -134,6 +136,37 @@ def _start(container: InputContainer) -> float:
     return (container.start_time or 0) / av.time_base
 
 
+def _parts(path: Path) -> list[float]:
+    """Where recordings put behind each other begin, of every part the timestamp that its timeline place is counted from.
+
+    Sound and picture of a part seldom end together: the next begins, both at once, when both have ended. Of a file whose
+    streams differ in how often their timestamps begin anew, none: then each stream goes on where it ended.
+    """
+    spans: dict[int, list[list[float]]] = {}
+    with _opened(path) as container:
+        first = _start(container)
+        streams = [stream for stream in (_video_stream(container), _audio_stream(container)) if stream is not None]
+        try:
+            for packet in container.demux(streams):
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                time = float(packet.pts * packet.time_base)
+                parts = spans.setdefault(packet.stream.index, [])
+                if not parts or time < parts[-1][1] - JUMP:
+                    parts.append([time, time])
+                parts[-1][0] = min(parts[-1][0], time)
+                parts[-1][1] = max(parts[-1][1], time + float((packet.duration or 0) * packet.time_base))
+        except av.FFmpegError:
+            pass  # what is damaged is noted where it is decoded
+    if len({len(parts) for parts in spans.values()}) != 1:
+        return []
+    starts = [first]
+    for before, after in pairwise(zip(*spans.values(), strict=True)):
+        end = max(stop for _, stop in before) - starts[-1]
+        starts.append(min(start for start, _ in after) - end)
+    return starts
+
+
 def _note_end(container: InputContainer, end: float, notes: list[str], what: str) -> None:
     if container.duration and end < container.duration / av.time_base - MISSING_END:
         notes.append(
@@ -147,7 +180,7 @@ class VideoFrames:
     """The pictures of a video at 25 a second: picture i is the one nearest in time to i/25 s.
 
     Iterating decodes; one picture is in memory at a time, and every iteration starts anew. Before the first
-    frame of a video stream that starts late, pictures are black. A rotation that the container asks for is done.
+    frame of a video stream that starts late, pictures are black. They are turned and mirrored as the container asks.
 
     Args:
         path: of the video.
@@ -180,12 +213,13 @@ class VideoFrames:
         stream.thread_type = "AUTO"
         stream.thread_count = self.threads
         start, usual = _start(container), 1 / float(stream.average_rate or self.fps)
-        index, held, held_time, end = 0, None, 0.0, 0.0
+        index, held, held_time, end, part = 0, None, 0.0, 0.0, 0
         for frame in _decoded(container, stream, self.notes, self.path.name):
             time = (frame.time - start) if frame.time is not None else held_time + usual
             if time < held_time - JUMP:
-                start += time - end
-                time = end
+                part += 1
+                begin = (_parts(self.path)[part:] or [start + time - end])[0]
+                time, start = time + start - begin, begin
             # Nearest in time, except where a picture stands for long: it stands until the next one comes.
             until = max((time + held_time) / 2, time - 0.5 / self.fps) if held is not None else time - 1 / self.fps
             image = _rgb(frame)
@@ -201,7 +235,13 @@ class VideoFrames:
 
 
 def _rgb(frame: VideoFrame) -> np.ndarray:
-    image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+    image = frame.to_ndarray(format="rgb24")
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is not None:  # x of the file goes a to the right and b down, y goes c to the right and d down
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+        if max(abs(b), abs(c)) > max(abs(a), abs(d)):
+            image, a, d = image.transpose(1, 0, 2), c, b
+        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return np.ascontiguousarray(image)  # rows come padded, and dlib finds no face, or another, in a padded array
 
 
@@ -233,7 +273,7 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
     path = Path(path)
     notes: list[str] = []
     blocks: list[np.ndarray] = []
-    done = 0
+    done, part = 0, 0
     with _opened(path) as container:
         stream = _audio_stream(container)
         if stream is None:
@@ -247,8 +287,9 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
                     f"{path.name}: timestamps begin anew at {done / rate:.2f} s, as where recordings were put behind each other; "
                     "what follows was put there"
                 )
-                start += late / rate
-                late = 0
+                part += 1
+                start = (_parts(path)[part:] or [start + late / rate])[0]
+                late = round((block.time - start) * rate) - done
             elif done and abs(late) <= RESYNC * rate:
                 late = 0
             if late > 0:

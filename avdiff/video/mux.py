@@ -33,7 +33,7 @@ def write_video(
     frames = iter(frames)
     first = next(frames)
     height, width = (side // 2 * 2 for side in first.shape[:2])
-    with av.open(str(path), "w", format="mp4") as container:
+    with av.open(str(Path(path).absolute()), "w", format="mp4") as container:
         video = container.add_stream("h264", rate=fps, options={"crf": "20", "preset": "veryfast"})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         sound = _Sound(container, audio, rate) if audio is not None else None

@@ -76,6 +76,16 @@ def test_a_phone_held_upright_is_shown_upright(tmp_path: Path) -> None:
     assert shown[:32, :24].mean() < 50
 
 
+@pytest.mark.parametrize("rotation", [0, 90, 180, -90])
+def test_a_mirrored_picture_is_shown_mirrored(rotation: int, tmp_path: Path) -> None:
+    picture = grey(10)
+    picture[:24, :32] = 250
+    path = tmp_path / "selfie.mp4"
+    write_media(path, frames=[picture] * 3, rotation=rotation, mirrored=True)
+    expected = np.rot90(picture, rotation // 90)[:, ::-1]
+    assert np.abs(next(iter(VideoFrames(path))).astype(int) - expected).mean() < 5
+
+
 def test_pictures_are_contiguous_whatever_their_width(tmp_path: Path) -> None:
     path = tmp_path / "odd.mkv"
     write_media(path, frames=[grey(9, 50, 74)] * 2)
@@ -148,3 +158,26 @@ def test_recordings_put_behind_each_other_are_one(channels: int, rate: int, tmp_
     shown = levels(path)
     assert len(shown) == pytest.approx(100, abs=1)
     assert (shown[10], shown[90]) == pytest.approx((60, 180), abs=2)
+
+
+@pytest.mark.parametrize("heard", [2.7, 3.3])
+def test_of_recordings_put_behind_each_other_sound_and_picture_stay_together(heard: float, tmp_path: Path) -> None:
+    click = np.zeros((1, round(heard * 48_000)))
+    click[0, 48_000:48_048] = 0.9
+    part, path = tmp_path / "part.ts", tmp_path / "three.ts"
+    write_media(part, frames=[grey(250 if i == 25 else 10) for i in range(75)], audio=click, rate=48_000)
+    path.write_bytes(part.read_bytes() * 3)
+
+    flashes = np.flatnonzero(np.array(levels(path)) > 150) / 25
+    samples, rate, _ = read_track(path)
+    clicks = np.flatnonzero(np.abs(samples[0]) > 0.3) / rate
+    clicks = clicks[np.diff(clicks, prepend=-1.0) > 0.5]
+    assert len(flashes) == len(clicks) == 3
+    assert np.abs(flashes - clicks).max() < 0.041
+
+
+def test_a_name_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_media(tmp_path / "talk.mkv", frames=[grey(9)] * 3)
+    Path("talk.mkv").rename("talk:1.mkv")
+    assert probe(Path("talk:1.mkv")).width == 64
