@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -63,8 +64,10 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name} is no device; give auto, cpu or cuda") from error
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name} is no device that avdiff runs on; give auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {name} was given but torch sees no CUDA GPU here; give --device cpu")
     return device
@@ -95,6 +98,9 @@ def separate(
     assert source is not None
     if not source.is_file():
         raise UserError(f"there is no file {source}; give the path of a recording")
+    for path in (source, *face, output or source):
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):
+            raise UserError(f"the name {str(path)!a} is not UTF-8, and the files to be written name it; rename it")
     where = _device(device)
     separator = load_method(method).to(where)
     detector = DlibFaces() if mediapipe is None else MediaPipeFaces(mediapipe)
@@ -114,12 +120,11 @@ def separate(
     table = Table("file", "level, dB", "face seen, s", box=None)
     for item in report.sources:
         seen = ", ".join(f"{a:.2f}-{b:.2f}" for a, b in item.seen) or "-"
-        table.add_row(str(item.path), f"{item.decibels:.1f}", seen)
+        table.add_row(escape(str(item.path)), f"{item.decibels:.1f}", seen)
     out = Console()
     out.print(table)
-    for note in report.notes:
-        out.print(note)
-    out.print(f"{report.seconds:.1f} s. Open {report.folder / 'report.html'}")
+    for line in (*report.notes, f"{report.seconds:.1f} s. Open {report.folder / 'report.html'}"):
+        out.print(line, markup=False)
 
 
 def models() -> None:

@@ -16,6 +16,7 @@ All WAVs have the rate, the start and the length of the input's sound, and add u
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,7 @@ from torch import Tensor
 from avdiff.audio.consistency import make_consistent
 from avdiff.audio.io import join_band, read_audio, resample, split_band
 from avdiff.errors import UserError
+from avdiff.files import whole
 from avdiff.report.figures import Panel, png, spectrograms
 from avdiff.report.page import Player, Section, Table, write_page
 from avdiff.rng import ClipNoise
@@ -53,6 +55,7 @@ CANCELLED = 0.1  # share of the channels' level below which their average has lo
 TRACKS = "tracks.json"
 PREVIEW = "preview.mp4"
 PAGE = "report.html"
+OURS = re.compile(rf"(person\d+|{OFFSCREEN}|{NOISE})\.wav|{TRACKS}|{PREVIEW}|{PAGE}")
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def separate_file(
     Args:
         video: of any container that PyAV reads, with sound.
         separator: the method, on `device`.
-        folder: to write to; made where missing. Files of an earlier run are replaced, no others are touched.
+        folder: to write to; made where missing. Files of an earlier run are replaced, no others are touched: where one has the
+            name of a file to be written, that is an error.
         offscreen: talkers who are not seen, 0 or 1.
         seed: of the sampling noise.
         detector: of faces. None: the one that works without a download.
@@ -142,7 +146,7 @@ def separate_file(
         UserError: the input cannot be separated; the sentence says why and what to change.
     """
     video, watch = Path(video), watch or _ignore
-    _check(separator, offscreen, stretch)
+    _check(separator, Path(folder), offscreen, stretch)
     media = probe(video)
     if not media.width:
         raise UserError(f"{video} has no picture; give a video, or --mixture {video} with one --face video a talker.")
@@ -181,11 +185,11 @@ def separate_mixture(
         UserError: the input cannot be separated; the sentence says why and what to change.
     """
     mixture, watch = Path(mixture), watch or _ignore
-    _check(separator, offscreen, stretch)
+    _check(separator, Path(folder), offscreen, stretch)
     if not faces and not offscreen:
         raise UserError("No talker was given; give one --face video a talker, or --offscreen 1 for one without video.")
-    samples, rate = read_audio(mixture)
     notes: list[str] = []
+    samples, rate = read_audio(mixture, notes)
     mono = _mono(samples, notes)
     detector = detector or DlibFaces() if faces else None
     talkers = []
@@ -206,7 +210,7 @@ def _ignore(stage: str, share: float) -> None:
     pass
 
 
-def _check(separator: Separator, offscreen: int, stretch: int) -> None:
+def _check(separator: Separator, folder: Path, offscreen: int, stretch: int) -> None:
     if stretch < 1:
         raise UserError(f"Stretches of {stretch} s were asked for; give 1 or more, such as 30.")
     if offscreen not in (0, 1):
@@ -216,6 +220,9 @@ def _check(separator: Separator, offscreen: int, stretch: int) -> None:
         )
     if separator.visual_input == "features":
         raise UserError("The method takes visual features made beforehand; for a video choose one that takes mouths.")
+    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} cannot be written to; give another --output.")
 
 
 def _mono(samples: np.ndarray, notes: list[str]) -> np.ndarray:
@@ -295,6 +302,11 @@ def _separate(
         SeparatedSource(path, role, level, _intervals(recording.faces[k].person) if role == SPEAKER else ())
         for k, (path, role, level) in enumerate(zip(paths, layout, voices.decibels(), strict=True))
     )
+    recording.notes += [
+        f"{source.path.name} is silent: too little of the face is seen while there is sound. What was said is in noise.wav."
+        for source in sources
+        if source.role == SPEAKER and source.decibels == float("-inf")
+    ]
     watch("writing the report", 0.0)
     report = SeparationReport(folder, sources, seconds, evaluations, tuple(recording.notes))
     _write_tracks(folder / TRACKS, recording, report)
@@ -330,7 +342,10 @@ class _Voices:
     """
 
     def __init__(self, paths: Sequence[Path], rest: Tensor, rate: int) -> None:
-        self.files = [soundfile.SoundFile(path, "w", rate, 1, "FLOAT", format="WAV") for path in paths]
+        try:
+            self.files = [soundfile.SoundFile(path, "w", rate, 1, "FLOAT", format="WAV") for path in paths]
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"A WAV cannot be written: {error} Give another --output folder.") from error
         self.rest = rest
         self.rate = rate
         self.written = 0
@@ -366,22 +381,43 @@ class _Voices:
 
 
 def _prepare(folder: Path, paths: Sequence[Path], recording: _Recording) -> None:
-    """Make the folder, remove what an earlier run left, and refuse to write over the input."""
+    """Make the folder, remove what an earlier run left, and refuse to write over what is not of one."""
     mine = [*paths, folder / TRACKS, folder / PREVIEW, folder / PAGE]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made a folder ({error.strerror}); give another --output.") from error
     inputs = {recording.source.resolve(), *(face.video.resolve() for face in recording.faces)}
+    earlier = _files_of(folder / TRACKS)
     for path in mine:
         if path.resolve() in inputs:
             raise UserError(f"{path} is both input and output; give another --output folder.")
-    earlier = folder / TRACKS
-    if earlier.is_file():
-        for name in json.loads(earlier.read_text(encoding="utf-8")).get("files", ()):
-            stale = folder / Path(name).name
-            if stale.resolve() not in inputs:
-                stale.unlink(missing_ok=True)
+        if path.exists() and path.name not in earlier:
+            raise UserError(
+                f"{path} is there already and was not written by a separation; move it, or give another --output."
+            )
+    for name in earlier:
+        if (folder / name).resolve() not in inputs:
+            (folder / name).unlink(missing_ok=True)
+    _write_json(folder / TRACKS, {"input": recording.source.name, "sources": [], "files": [path.name for path in mine]})
+
+
+def _files_of(tracks: Path) -> list[str]:
+    """The files that an earlier run wrote, by its own account; none where there was no such run."""
+    try:
+        known = json.loads(tracks.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(known, dict) or not {"input", "sources", "files"} <= set(known):
+        return []
+    return [name for name in known["files"] if isinstance(name, str) and OURS.fullmatch(name)]
+
+
+def _write_json(path: Path, content: object) -> None:
+    text = json.dumps(content, indent=1)
+    text = re.sub(r"\[[-\d.,\s]+\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)  # a box a line
+    with whole(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def _intervals(person: Person) -> tuple[tuple[float, float], ...]:
@@ -409,14 +445,12 @@ def _write_tracks(path: Path, recording: _Recording, report: SeparationReport) -
         "input": recording.source.name,
         "rate": recording.rate,
         "seconds": len(recording.mixture) / recording.rate,
-        "boxes": "seconds, left, top, right, bottom; pixels of the video as it is shown",
+        "boxes": "seconds, left, top, right, bottom; pixels of the file, turned as it asks",
         "sources": entries,
         "notes": report.notes,
         "files": files + [PREVIEW] * _is_one_video(recording),
     }
-    text = json.dumps(content, indent=1)
-    text = re.sub(r"\[[-\d.,\s]+\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)  # a box a line
-    path.write_text(text + "\n", encoding="utf-8")
+    _write_json(path, content)
 
 
 def _write_preview(path: Path, recording: _Recording, names: Sequence[str]) -> None:

@@ -19,8 +19,11 @@ from avdiff.video.decode import read_track
 ODD_RATIO = 1000  # a reduced ratio beyond this makes torchaudio's kernel table larger than the signal
 
 
-def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
+def read_audio(path: Path | str, notes: list[str] | None = None) -> tuple[np.ndarray, int]:
     """Read an audio file, or the sound of a video on the video's timeline.
+
+    Args:
+        notes: takes what was damaged or missing, in sentences.
 
     Returns:
         samples (channels, n) float32 and the rate in Hz.
@@ -32,13 +35,15 @@ def read_audio(path: Path | str) -> tuple[np.ndarray, int]:
     if path.is_file():
         try:
             samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError:
+        except (soundfile.LibsndfileError, TypeError):  # TypeError: of headerless samples it asks for the rate
             pass  # not a format of libsndfile: the containers of video, m4a, ...
         else:
             if not len(samples):
                 raise UserError(f"{path} holds no samples; give a recording that is not empty.")
             return np.ascontiguousarray(samples.T), rate
-    samples, rate, _ = read_track(path)
+    samples, rate, told = read_track(path)
+    if notes is not None:
+        notes += told
     return samples, rate
 
 

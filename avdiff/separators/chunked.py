@@ -67,7 +67,7 @@ class Chunked(Separator):
         separator: what separates a stretch.
         seconds: the longest stretch.
         overlap: seconds over which neighbouring stretches are cross-faded; whole.
-        shortest: pictures; a face seen in fewer of a stretch is no source there.
+        shortest: pictures; a face seen in fewer of a stretch is no source there, nor one seen in less than half of a shorter one.
     """
 
     def __init__(self, separator: Separator, seconds: int = 30, overlap: int = 2, shortest: int = VIDEO_FPS) -> None:
@@ -135,7 +135,8 @@ class Chunked(Separator):
         """Sources that are there: talkers without a face, noise, and faces that are seen for long enough."""
         if observation.visual_mask is None:
             return list(range(len(observation.layout)))
-        seen = (observation.visual_mask.sum(2) >= self.shortest).all(0)
+        enough = min(self.shortest, ceil(observation.visual_mask.shape[2] / 2))
+        seen = (observation.visual_mask.sum(2) >= enough).all(0)
         return [k for k, role in enumerate(observation.layout) if role != SPEAKER or seen[k]]
 
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:

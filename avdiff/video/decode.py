@@ -19,7 +19,6 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -57,7 +56,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     if not path.is_file():
         raise UserError(f"There is no file {path}; give the path of a video or audio file.")
     try:
-        container = av.open(str(path.absolute()))  # of a relative name with a colon FFmpeg takes the start for a protocol
+        container = av.open(str(path.absolute()))  # FFmpeg takes what is before a relative name's colon for a protocol
     except (av.FFmpegError, ValueError) as error:
         raise UserError(
             f"{path} is not a media file that can be read, or its end is missing ({type(error).__name__}); "
@@ -236,7 +235,7 @@ class VideoFrames:
 
 def _rgb(frame: VideoFrame) -> np.ndarray:
     image = frame.to_ndarray(format="rgb24")
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is not None:  # x of the file goes a to the right and b down, y goes c to the right and d down
         a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
         if max(abs(b), abs(c)) > max(abs(a), abs(d)):
@@ -281,7 +280,8 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
         start, rate = _start(container), stream.rate
         for block in _alike(_decoded(container, stream, notes, path.name), stream.layout.name, rate):
             samples = block.to_ndarray()
-            late = 0 if block.time is None else round((block.time - start) * rate) - done
+            time = start + done / rate if block.time is None else block.time
+            late = round((time - start) * rate) - done
             if done and late < -JUMP * rate:
                 notes.append(
                     f"{path.name}: timestamps begin anew at {done / rate:.2f} s, as where recordings were put behind each other; "
@@ -289,7 +289,7 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
                 )
                 part += 1
                 start = (_parts(path)[part:] or [start + late / rate])[0]
-                late = round((block.time - start) * rate) - done
+                late = round((time - start) * rate) - done
             elif done and abs(late) <= RESYNC * rate:
                 late = 0
             if late > 0:

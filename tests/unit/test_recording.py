@@ -234,6 +234,62 @@ def test_an_earlier_run_is_replaced_and_nothing_else_is_touched(tmp_path: Path) 
     assert len(soundfile.read(out / "noise.wav")[0]) == RATE
 
 
+@pytest.mark.parametrize(
+    "tracks",
+    [
+        None,
+        "{",
+        "[1]",
+        json.dumps({"files": ["song.wav", "noise.wav", "report.html"]}),
+        json.dumps({"input": "a.mp4", "sources": [], "files": ["song.wav", "../song.wav"]}),
+    ],
+)
+def test_files_that_no_separation_wrote_are_left_and_told(tracks: str | None, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    soundfile.write(tmp_path / "mix.wav", noise(1.0)[0], RATE)
+    for name in ("noise.wav", "song.wav"):
+        (out / name).write_text("mine")
+    if tracks is not None:
+        (out / "tracks.json").write_text(tracks)
+    with pytest.raises(UserError, match="is there already and was not written by a separation"):
+        separate_mixture(tmp_path / "mix.wav", [], Shares(), out, offscreen=1)
+    assert (out / "noise.wav").read_text() == (out / "song.wav").read_text() == "mine"
+
+
+def test_a_run_that_was_stopped_can_be_started_again(tmp_path: Path) -> None:
+    class Stops(Shares):
+        def separate(self, *args: object, **kwargs: object) -> Separation:
+            raise KeyboardInterrupt
+
+    soundfile.write(tmp_path / "mix.wav", noise(1.0)[0], RATE)
+    with pytest.raises(KeyboardInterrupt):
+        separate_mixture(tmp_path / "mix.wav", [], Stops(), tmp_path / "out", offscreen=1)
+    assert (tmp_path / "out" / "noise.wav").exists()
+    separate_mixture(tmp_path / "mix.wav", [], Shares(), tmp_path / "out", offscreen=1)
+    assert list(voices(tmp_path / "out")) == ["noise", "offscreen"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_faces_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(tmp_path / "talk.mkv", [picture()] * 30)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UserError, match="cannot be written to; give another --output"):
+        separate_file(tmp_path / "talk.mkv", Shares(), tmp_path / "out", detector=None)
+
+
+def test_a_face_that_is_seen_too_little_is_silent_and_that_is_told(tmp_path: Path) -> None:
+    film(tmp_path / "short.mkv", [picture()] * 40, seconds=0.9)
+    report = separate_file(tmp_path / "short.mkv", Shares(), tmp_path / "a", detector=Squares())
+    assert report.sources[0].decibels > -60
+    assert not any("silent" in note for note in report.notes)
+    film(tmp_path / "late.mkv", [picture(False, False)] * 35 + [picture()] * 40, seconds=2.0)
+    report = separate_file(tmp_path / "late.mkv", Shares(), tmp_path / "b", detector=Squares())
+    assert report.sources[0].decibels == float("-inf")
+    assert any("person1.wav is silent" in note for note in report.notes)
+
+
 def test_channels_that_cancel_and_sound_beyond_full_scale_are_told(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "anti.wav", np.concatenate([noise(1.0), -noise(1.0)]).T, RATE, subtype="FLOAT")
     report = separate_mixture(tmp_path / "anti.wav", [], Shares(), tmp_path / "a", offscreen=1)

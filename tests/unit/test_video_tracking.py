@@ -95,7 +95,9 @@ def test_a_cut_ends_every_track_even_where_the_next_face_is_at_the_same_place() 
 
 
 @pytest.mark.parametrize(("other", "stops"), [(1, [(0, 33), (33, 70)]), (0, [(0, 70)])])
-def test_where_the_picture_jumps_a_little_a_face_continues_its_own_track_only(other: int, stops: list[tuple[int, int]]) -> None:
+def test_where_the_picture_jumps_a_little_a_face_continues_its_own_track_only(
+    other: int, stops: list[tuple[int, int]]
+) -> None:
     detector = Scripted(lambda i: [(30.0, 0 if i < 33 else other)])
     tracks = FaceTracker(detector).track(film(70, lambda i: 100 if i < 33 else 112))
     assert [(t.start, t.stop) for t in tracks] == stops
