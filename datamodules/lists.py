@@ -329,7 +329,8 @@ class ListFile(MixtureList):
         self.features = features
         self.speech, self.noise = (Pack(located(folder), self.head["split"]) for folder in (speech, noise))
         self._index = {
-            id(pack): {name: i for i, name in enumerate(pack.ids.tolist())} for pack in (self.speech, self.noise)
+            kind: {name: i for i, name in enumerate(pack.ids.tolist())}
+            for kind, pack in {"speech": self.speech, "noise": self.noise}.items()
         }
         self._check(Path(file))
 
@@ -367,8 +368,8 @@ class ListFile(MixtureList):
         return told
 
     def _pack(self, part: Mapping[str, Any]) -> tuple[Pack, int | None]:
-        pack = self.noise if part["role"] == NOISE else self.speech
-        return pack, self._index[id(pack)].get(part["clip"])
+        kind, pack = ("noise", self.noise) if part["role"] == NOISE else ("speech", self.speech)
+        return pack, self._index[kind].get(part["clip"])
 
     def _source(self, part: Mapping[str, Any], samples: int) -> Tensor:
         pack, index = self._pack(part)

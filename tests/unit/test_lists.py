@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -156,6 +157,14 @@ def test_lists_go_through_predict_and_lose_lips(lists: Path) -> None:
     withheld = collate([WrongLips(data.mixtures, "withheld")[0]])
     assert withheld.visual_mask is not None
     assert not withheld.visual_mask.any()
+
+
+def test_a_list_goes_to_another_process(lists: Path) -> None:
+    """As those that score have it: pickled, so that its packs are other objects."""
+    mixtures = read(lists, "speakers2")
+    copy = pickle.loads(pickle.dumps(mixtures))
+    assert torch.equal(copy[3].sources, mixtures[3].sources)
+    assert torch.equal(copy[3].mouth, mixtures[3].mouth)
 
 
 def changed(lists: Path, to: Path) -> tuple[Path, Path]:
