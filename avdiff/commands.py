@@ -42,7 +42,7 @@ class Measures:
             metrics: where the options name none; None for the core ones.
         """
         from avdiff.audio.scenes import classes_of
-        from avdiff.evaluation import SceneReferences, Scoring
+        from avdiff.evaluation import Scoring
         from avdiff.metrics.asr import load_recogniser
         from avdiff.metrics.evaluate import CORE, choose_metrics
         from avdiff.scene.ensemble import load_ensemble
@@ -53,8 +53,6 @@ class Measures:
         recognisers = [load_recogniser(model, _device("auto")) for model in self.wer]
         scenes = None
         if self.scenes is not None:
-            if not isinstance(references, SceneReferences):
-                raise UserError("this list does not say what scenes its noise is of; leave --scenes out")
             scenes = load_ensemble(self.scenes, classes_of(references.scenes().values()))
         return Scoring(chosen, self.consistent, recognisers, scenes, self.workers)
 
@@ -282,16 +280,16 @@ def _study(
     from avdiff.lit.callbacks import SeparationProgress
     from avdiff.study import read_paper, read_study, run_study
     from avdiff.study_page import write_study_page
-    from datamodules.mixtures import Mixtures
+    from datamodules.mixtures import FirstMixtures, Mixtures
 
     study, out = read_study(file), output or Path("results", "tables", file.stem)
     lists: dict[str, MixtureList] = {}
 
     def build(told: Mapping[str, Any], clips: int | None) -> MixtureList:
-        key = yaml_text({"list": dict(told), "clips": clips})
+        key = yaml_text(dict(told))
         if key not in lists:
-            lists[key] = _mixture_list(file, told, clips)
-        return lists[key]
+            lists[key] = _mixture_list(file, told)
+        return lists[key] if clips is None else FirstMixtures(lists[key], clips)
 
     with _bars() as bars:
         results = run_study(
@@ -340,15 +338,14 @@ def vars_of(study: Study) -> dict[str, Any]:
     return asdict(study)
 
 
-def _mixture_list(file: Path, told: Mapping[str, Any], clips: int | None) -> MixtureList:
+def _mixture_list(file: Path, told: Mapping[str, Any]) -> MixtureList:
     from jsonargparse import ArgumentError, ArgumentParser
 
     from datamodules.mixtures import MixtureList
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--data", type=MixtureList)
-    arguments = {**told.get("init_args", {}), **({} if clips is None else {"clips": clips})}
-    of = {"class_path": told.get("class_path"), "init_args": arguments}
+    of = {"class_path": told.get("class_path"), "init_args": told.get("init_args", {})}
     try:
         return parser.instantiate(parser.parse_object({"data": of})).data
     except (ArgumentError, ValueError, TypeError) as error:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
@@ -72,12 +72,6 @@ class References(Protocol):
 
     def entries(self) -> Sequence[Listed]: ...
     def __getitem__(self, index: int) -> Reference: ...
-
-
-@runtime_checkable
-class SceneReferences(Protocol):
-    """A list that says what scene each noise is."""
-
     def scenes(self) -> dict[str, str]: ...
 
 
@@ -376,7 +370,6 @@ def _scenes(
     watch: Callable[[str, float], None] | None,
 ) -> list[Row]:
     """Which scene a classifier takes the noise for: of every mixture, and of those it recognises when clean."""
-    assert isinstance(references, SceneReferences)
     truth, rows, entries = references.scenes(), list[Row](), references.entries()
     for index, entry in enumerate(entries):
         reference = references[index]

@@ -36,7 +36,7 @@ class Entry:
     Attributes:
         method: its name, or its YAML file.
         seeds: of the sampling noise, from 0; 1 for a method that draws nothing.
-        clips: only the first so many mixtures (of a condition), where it is slow; None for all.
+        clips: only the first so many mixtures of every condition of a list, where it is slow; None for all.
         data: only these lists, by their names; empty for all.
         set: settings that differ, as `a.b.c=value`.
         paper: its name among the paper's figures.
@@ -189,8 +189,9 @@ def read_study(file: Path) -> Study:
         raise UserError(f"{file} is no benchmark file ({reason}); it holds {known}, see experiments/tables") from error
     for label, entry in study.methods.items():
         method_config(entry.method, entry.set)
-        if entry.seeds < 1:
-            raise UserError(f"{file}: {label} has seeds: {entry.seeds}; give at least 1")
+        for name, number in (("seeds", entry.seeds), ("clips", entry.clips)):
+            if number is not None and number < 1:
+                raise UserError(f"{file}: {label} has {name}: {number}; give at least 1")
         if unknown := set(entry.data) - set(study.data):
             raise UserError(
                 f"{file}: {label} has data: {', '.join(sorted(unknown))}; the file's lists are {', '.join(study.data)}"

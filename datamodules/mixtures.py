@@ -45,10 +45,16 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a mixture before it is made."""
+    """What is known of a mixture before it is made.
+
+    Attributes:
+        key, layout: of `Mixture`.
+        condition: likewise; "" where the list has only one.
+    """
 
     key: str
     layout: tuple[Role, ...]
+    condition: str = ""
 
 
 class MixtureList(ABC):
@@ -61,6 +67,14 @@ class MixtureList(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Mixture:
         """The mixture of entry `index`."""
+
+    def scenes(self) -> dict[str, str]:
+        """Clip id -> the scene that its noise is of.
+
+        Raises:
+            UserError: the list does not say it.
+        """
+        raise UserError("this list does not say what scenes its noise is of; leave --scenes out")
 
 
 class ToyMixtures(MixtureList):
@@ -104,9 +118,38 @@ class Changed(MixtureList):
     def __getitem__(self, index: int) -> Mixture:
         return self.change(self.mixtures[index])
 
+    def scenes(self) -> dict[str, str]:
+        return self.mixtures.scenes()
+
     @abstractmethod
     def change(self, mixture: Mixture) -> Mixture:
         """What the list has in its place."""
+
+
+class FirstMixtures(MixtureList):
+    """The first mixtures of every condition of another list.
+
+    Args:
+        mixtures: the list.
+        clips: so many of a condition, or all where it has fewer.
+    """
+
+    def __init__(self, mixtures: MixtureList, clips: int) -> None:
+        self.mixtures = mixtures
+        by_condition: dict[str, list[int]] = {}
+        for index, entry in enumerate(mixtures.entries()):
+            by_condition.setdefault(entry.condition, []).append(index)
+        self.places = sorted(index for places in by_condition.values() for index in places[:clips])
+
+    def entries(self) -> Sequence[Entry]:
+        entries = self.mixtures.entries()
+        return [entries[index] for index in self.places]
+
+    def __getitem__(self, index: int) -> Mixture:
+        return self.mixtures[self.places[index]]
+
+    def scenes(self) -> dict[str, str]:
+        return self.mixtures.scenes()
 
 
 class WrongLips(Changed):

@@ -42,7 +42,7 @@ class WavList(MixtureList):
         self._lines = _read(self.file)
 
     def entries(self) -> Sequence[Entry]:
-        return [Entry(clip, _layout(clip, line, self.file)) for clip, line in self._lines.items()]
+        return [Entry(clip, _layout(clip, line, self.file), line.condition) for clip, line in self._lines.items()]
 
     def __getitem__(self, index: int) -> Mixture:
         entry = self.entries()[index]

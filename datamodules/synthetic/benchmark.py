@@ -83,7 +83,7 @@ class EmbeddedBenchmark(MixtureList):
 
     def entries(self) -> Sequence[Entry]:
         return [
-            Entry(f"{self.split}-{name}-{index:03d}", CONDITIONS[name].layout)
+            Entry(f"{self.split}-{name}-{index:03d}", CONDITIONS[name].layout, name)
             for name in self.conditions
             for index in range(self.clips)
         ]

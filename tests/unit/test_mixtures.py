@@ -11,7 +11,18 @@ import torch
 
 from avdiff.errors import UserError
 from avdiff.types import NOISE, SPEAKER, Observation
-from datamodules.mixtures import AtLevels, Entry, Mixture, MixtureList, Mixtures, ToyMixtures, WrongLips, collate
+from datamodules.mixtures import (
+    AtLevels,
+    Entry,
+    FirstMixtures,
+    Mixture,
+    MixtureList,
+    Mixtures,
+    ToyMixtures,
+    WrongLips,
+    collate,
+)
+from datamodules.synthetic.benchmark import EmbeddedBenchmark
 
 
 def batches(mixtures: Mixtures, rank: int = 0, processes: int = 1) -> list[Observation]:
@@ -113,3 +124,12 @@ def test_a_list_at_other_levels_has_them() -> None:
     assert (10 * (mixture.sources[:2].sum(0).var() / power[2]).log10()).item() == pytest.approx(20, abs=0.1)
     assert torch.allclose(mixture.mixture, mixture.sources.sum(0))
     assert of.entries() == Seen(2).entries()
+
+
+def test_the_first_mixtures_are_of_every_condition() -> None:
+    embedded = EmbeddedBenchmark("val", ["speakers1", "grid2"], clips=3)
+    few = EmbeddedBenchmark("val", ["speakers1", "grid2"], clips=2)
+    assert FirstMixtures(embedded, 2).entries() == few.entries()
+    assert FirstMixtures(embedded, 9).entries() == embedded.entries()
+    toys = FirstMixtures(ToyMixtures(4), 3)
+    assert [toys[i].key for i in range(len(toys.entries()))] == ["toy/000", "toy/001", "toy/002"]

@@ -122,6 +122,20 @@ def test_a_slow_method_may_name_its_lists(tmp_path: Path) -> None:
     assert {line["data"] for line in table(tmp_path / "out", "comparisons")} == {"second"}
 
 
+def test_a_methods_clips_are_the_first_of_any_list(tmp_path: Path) -> None:
+    """Of one that changes another, and of one that has fewer."""
+    methods = {
+        "few": {"method": method(tmp_path, "a"), "clips": 1},
+        "many": {"method": method(tmp_path, "b"), "clips": 9},
+    }
+    toys = {"class_path": "datamodules.mixtures.ToyMixtures", "init_args": {"clips": 2}}
+    blind = {"class_path": "datamodules.mixtures.WrongLips", "init_args": {"mixtures": toys, "lips": "withheld"}}
+    run(study(tmp_path, methods, data={"toys": toys, "blind": blind}), tmp_path / "out")
+    counts = {(line["data"], line["method"]): line["mixtures"] for line in table(tmp_path / "out", "efforts")}
+    assert counts == {(data, label): n for data in ("toys", "blind") for label, n in (("few", "1"), ("many", "2"))}
+    assert (tmp_path / "out" / "page.html").is_file()
+
+
 def test_clips_that_are_given_up_are_counted_and_leave_the_mixtures_figure_alone(tmp_path: Path) -> None:
     methods = {
         "weak": {"method": method(tmp_path, "a", give_up="toy/001")},
@@ -211,6 +225,7 @@ def test_parts_share_the_work_and_a_last_run_makes_the_table(tmp_path: Path) -> 
     [
         ({"methods": {"x": {"method": "magic"}}}, "there is no method 'magic'"),
         ({"methods": {"x": {"method": "local_em", "seeds": 0}}}, "x has seeds: 0"),
+        ({"methods": {"x": {"method": "local_em", "clips": 0}}}, "x has clips: 0"),
         ({"methods": {"x": {"method": "local_em", "set": ["levels=3"]}}}, "'levels=3' names no setting"),
         ({"methods": {"x": {"method": "local_em", "data": ["toy"]}}}, "x has data: toy; the file's lists are toys"),
         ({"methods": {"x": {"metod": "local_em"}}}, "is no benchmark file"),
