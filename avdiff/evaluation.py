@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -34,7 +35,7 @@ WORD_ERRORS = "wer"  # of talkers; lower is better. Of GRID sentences the letter
 BEST_ORDER = "si_sdr_pit"  # of talkers who are seen, two or more: the estimates taken in the order that fits best
 GRID_MODEL = "pocketsphinx en-us, GRID grammar"
 SCORES = "scores.json"
-FORMAT = 2  # of these files; scores of an earlier one are computed anew
+FORMAT = 3  # of these files; scores of an earlier one are computed anew
 SCENE = "scene"  # share of noises whose scene is recognised: in the mixture, in the estimate of the noise
 SCENE_RESIDUAL = "scene_residual"  # the same of the mixture minus the estimates of talkers: a control
 SELECTED = "_selected"  # of the noises whose scene is recognised when they are clean: the paper's rule
@@ -72,6 +73,7 @@ class References(Protocol):
 
     def entries(self) -> Sequence[Listed]: ...
     def __getitem__(self, index: int) -> Reference: ...
+    def version(self, index: int) -> str: ...
     def scenes(self) -> dict[str, str]: ...
 
 
@@ -132,7 +134,7 @@ def score_folder(
         references: the list. A clip or source that has no file is kept, as NaN.
         scoring: what is computed.
         scores: folder for the scores of every clip; None to keep them beside the estimates. What is there, and of these
-            very files, is not computed again.
+            very files and references, is not computed again.
         transcripts: folder for what recognisers heard; None for `scores`.
         watch: told the stage and the share of it that is done.
 
@@ -145,7 +147,9 @@ def score_folder(
             f"{folder} has no estimate of any of the {len(entries)} mixtures of the list; "
             f"expected folders like {folder / entries[0].key} with {', '.join(source_names(entries[0].layout))} as .wav"
         )
-    todo = [i for i, entry in enumerate(entries) if not _known(folder, entry, kept, scoring)]
+    todo = [
+        i for i, entry in enumerate(entries) if not _known(_stamp(folder, entry, references, i), entry, kept, scoring)
+    ]
     job = partial(_score_clip, folder, references, kept, scoring.metrics, scoring.consistent)
     for done, _ in enumerate(_spread(job, todo, scoring.workers), start=1):
         if watch is not None:
@@ -207,11 +211,17 @@ def _scores_file(kept: Path, key: str) -> Path:
     return kept / key / SCORES
 
 
-def _stamp(folder: Path, entry: Listed) -> dict[str, list[int]]:
-    """Size and time of the files that the scores of a clip are of."""
+def identity(references: References, index: int) -> str:
+    """A short name of a mixture's `version`."""
+    return hashlib.blake2b(references.version(index).encode(), digest_size=8).hexdigest()
+
+
+def _stamp(folder: Path, entry: Listed, references: References, index: int) -> dict[str, Any]:
+    """What the scores of a clip are of: size and time of its files, and which mixture."""
     files = {name: folder / entry.key / f"{name}.wav" for name in source_names(entry.layout)}
     files["failure"] = folder / entry.key / FAILURE
-    return {name: [file.stat().st_size, file.stat().st_mtime_ns] for name, file in files.items() if file.is_file()}
+    found = {name: [file.stat().st_size, file.stat().st_mtime_ns] for name, file in files.items() if file.is_file()}
+    return {**found, "mixture": identity(references, index)}
 
 
 def _read_scores(file: Path) -> dict[str, Any]:
@@ -225,15 +235,15 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return (_read_scores(folder / RECORD) or _read_scores(folder / FAILURE)).get("info", {})
 
 
-def _current(folder: Path, entry: Listed, kept: Path, form: str) -> dict[str, Any]:
-    """The scores of a clip that are still of its files, or none."""
+def _current(stamp: dict[str, Any], entry: Listed, kept: Path, form: str) -> dict[str, Any]:
+    """The scores of a clip that are still of its files and its mixture, or none."""
     known = _read_scores(_scores_file(kept, entry.key))
-    same = known.get("format") == FORMAT and known["form"] == form and known["stamp"] == _stamp(folder, entry)
+    same = known.get("format") == FORMAT and known["form"] == form and known["stamp"] == stamp
     return known if same else {}
 
 
-def _known(folder: Path, entry: Listed, kept: Path, scoring: Scoring) -> bool:
-    known = _current(folder, entry, kept, scoring.form)
+def _known(stamp: dict[str, Any], entry: Listed, kept: Path, scoring: Scoring) -> bool:
+    known = _current(stamp, entry, kept, scoring.form)
     return bool(known) and set(scoring.metrics) <= set(known["metrics"])
 
 
@@ -254,8 +264,8 @@ def _score_clip(
 ) -> None:
     """Add to the scores of one clip what is missing in them."""
     entry, form = references.entries()[index], "consistent" if consistent else "raw"
-    known = _current(folder, entry, kept, form)
-    stamp, reference = _stamp(folder, entry), references[index]
+    stamp, reference = _stamp(folder, entry, references, index), references[index]
+    known = _current(stamp, entry, kept, form)
     estimates, reasons = _to_score(folder, entry, reference, consistent)
     scores: list[Score] = []
     seconds: dict[str, float] = known.get("seconds", {})

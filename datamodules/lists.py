@@ -349,6 +349,9 @@ class ListFile(MixtureList):
         films, masks = zip(*(self._film(part, samples // SAMPLES_PER_FRAME) for part in seen), strict=True)
         return Mixture(line["key"], name, layout, sources, mixture, torch.stack(films), torch.stack(masks))
 
+    def version(self, index: int) -> str:
+        return json.dumps([self.head["list"], self.head["samples"], self.features, self.lines[index]])
+
     def scenes(self) -> dict[str, str]:
         """Clip id -> the scene in it.
 

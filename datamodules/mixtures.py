@@ -68,6 +68,19 @@ class MixtureList(ABC):
     def __getitem__(self, index: int) -> Mixture:
         """The mixture of entry `index`."""
 
+    def version(self, index: int) -> str:
+        """What tells the mixture of entry `index` from another of its key, without making it.
+
+        Estimates and scores of another are not taken for its own. Here it is the class of the list and its settings that
+        are texts or numbers, but for `clips`: a list that reads files says what they hold.
+        """
+        told = {
+            name: value
+            for name, value in sorted(vars(self).items())
+            if name != "clips" and isinstance(value, str | int | float | None)
+        }
+        return f"{type(self).__qualname__} {told}"
+
     def scenes(self) -> dict[str, str]:
         """Clip id -> the scene that its noise is of.
 
@@ -118,6 +131,9 @@ class Changed(MixtureList):
     def __getitem__(self, index: int) -> Mixture:
         return self.change(self.mixtures[index])
 
+    def version(self, index: int) -> str:
+        return f"{super().version(index)} of {self.mixtures.version(index)}"
+
     def scenes(self) -> dict[str, str]:
         return self.mixtures.scenes()
 
@@ -147,6 +163,9 @@ class FirstMixtures(MixtureList):
 
     def __getitem__(self, index: int) -> Mixture:
         return self.mixtures[self.places[index]]
+
+    def version(self, index: int) -> str:
+        return self.mixtures.version(self.places[index])
 
     def scenes(self) -> dict[str, str]:
         return self.mixtures.scenes()

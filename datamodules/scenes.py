@@ -218,6 +218,9 @@ class Esc10Mixtures(MixtureList):
         """Clip id -> the scene in it."""
         return {entry.key: item.scene for entry, item in zip(self.entries(), self.chosen, strict=True)}
 
+    def version(self, index: int) -> str:
+        return f"{super().version(index)} {self.chosen[index].path.name}"
+
     def __getitem__(self, index: int) -> Mixture:
         talker, entry = self.talkers[index], self.entries()[index]
         samples, rate = read_audio(self.chosen[index].path)

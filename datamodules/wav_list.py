@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,16 @@ class WavList(MixtureList):
         said = tuple(line.transcripts[name] for name in names if name in line.transcripts)
         stacked = torch.stack(sources)
         return Mixture(entry.key, line.condition, entry.layout, stacked, stacked.sum(0), transcripts=said)
+
+    def version(self, index: int) -> str:
+        line = [*self._lines.values()][index]
+        files = {name: (str(file.resolve()), *_stat(file)) for name, file in sorted(line.sources.items())}
+        return json.dumps([line.condition, files, line.transcripts], sort_keys=True)
+
+
+def _stat(file: Path) -> tuple[int, ...]:
+    """Size and time; nothing for a file that is not there."""
+    return (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else ()
 
 
 def _signal(file: Path) -> Tensor:

@@ -189,6 +189,38 @@ def test_a_list_of_wavs_by_the_command(tmp_path: Path, capsys: pytest.CaptureFix
     assert not list((tmp_path / "mine").rglob("scores.json")), "the estimates are left as they are"
 
 
+def test_scores_are_of_the_references_that_they_were_made_against(tmp_path: Path) -> None:
+    """Other settings of a list, other files of it, files that were written anew, transcripts that came later."""
+    write(tmp_path / "toys", ToyMixtures(2))
+    scores = [
+        score_folder(tmp_path / "toys", mixtures, SI_SDR, scores=tmp_path / "kept").rows
+        for mixtures in (ToyMixtures(2), ToyMixtures(2, seed=1), ToyMixtures(1), ToyMixtures(2))
+    ]
+    assert scores[0] != scores[1]
+    assert scores[3] == scores[0]
+
+    for name in ("a", "b"):
+        write(tmp_path / name, ToyMixtures(1, samples=4000, seed=ord(name)), gain=0.0)
+    mine, sources = tmp_path / "a", ("offscreen", "noise")
+
+    def lines(folder: str, said: str) -> list[tuple[str, ...]]:
+        files = {name: f"{folder}/toy/000/{name}.wav" for name in sources}
+        return [("toy/000", name, file, said if name == "offscreen" else "") for name, file in files.items()]
+
+    def run(folder: str, said: str = "") -> dict[str, float]:
+        file = listed(tmp_path, lines(folder, said), ("clip", "source", "reference", "transcript"))
+        rows = score_folder(mine, WavList(file), SI_SDR, scores=tmp_path / "csv").rows
+        return {row.metric: row.estimate for row in rows if row.source == "offscreen"}
+
+    assert run("a")["si_sdr"] > 50
+    assert run("b")["si_sdr"] < 0, "the list names other files"
+    assert set(run("a", "bin blue at f two now")) == {"si_sdr", "wer"}
+    write(tmp_path / "c", ToyMixtures(1, samples=4000, seed=ord("a")), gain=0.0)
+    assert run("c")["si_sdr"] > 50
+    write(tmp_path / "c", ToyMixtures(1, samples=4000, seed=7), gain=0.0)
+    assert run("c")["si_sdr"] < 0, "a file of the list was written anew"
+
+
 @pytest.mark.parametrize(
     ("lines", "header", "sentence"),
     [

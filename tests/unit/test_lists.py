@@ -167,6 +167,20 @@ def test_a_list_goes_to_another_process(lists: Path) -> None:
     assert torch.equal(copy[3].mouth, mixtures[3].mouth)
 
 
+def test_mixtures_of_another_list_are_told_apart(lists: Path, packs: Path, tmp_path: Path) -> None:
+    """By crops and levels, not by where packs are; the first mixtures are those of the whole list."""
+    mixtures = read(lists, "speakers1")
+    write_speech(tmp_path / "people", seed=1)
+    Protocol(tmp_path / "people", packs / "dns", seconds=SECONDS, mixtures=4).write(tmp_path)
+    name = "speakers1_dns.jsonl"
+    other = ListFile(tmp_path / name, tmp_path / "people", packs / "dns")
+    assert other.entries() == mixtures.entries()[:4]
+    assert all(other.version(i) != mixtures.version(i) for i in range(4))
+    shutil.copytree(packs / "people", tmp_path / "moved")
+    same = ListFile(lists / name, tmp_path / "moved", packs / "dns", clips=4)
+    assert all(same.version(i) == mixtures.version(i) for i in range(4))
+
+
 def changed(lists: Path, to: Path) -> tuple[Path, Path]:
     """Copies of a list and of the noise that it was written from."""
     shutil.copytree(lists.parent / "dns", to / "dns")

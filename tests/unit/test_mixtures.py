@@ -133,3 +133,11 @@ def test_the_first_mixtures_are_of_every_condition() -> None:
     assert FirstMixtures(embedded, 9).entries() == embedded.entries()
     toys = FirstMixtures(ToyMixtures(4), 3)
     assert [toys[i].key for i in range(len(toys.entries()))] == ["toy/000", "toy/001", "toy/002"]
+
+
+def test_a_mixture_is_told_from_another_of_its_key() -> None:
+    lists = [ToyMixtures(3), ToyMixtures(3, seed=1), ToyMixtures(3, std=0.2)]
+    lists += [AtLevels(lists[0], snr) for snr in (-10.0, 30.0)]
+    lists += [WrongLips(lists[0], "withheld"), WrongLips(lists[1], "withheld")]
+    assert len({of.version(2) for of in lists}) == len(lists)
+    assert ToyMixtures(9).version(2) == FirstMixtures(ToyMixtures(9), 4).version(2) == lists[0].version(2)
