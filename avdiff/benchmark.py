@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import lightning.pytorch as pl
 import torch
 
 from avdiff.errors import UserError
-from avdiff.evaluation import BEST_ORDER, GIVEN_UP, References, Scored, Scoring, score_folder
+from avdiff.evaluation import BEST_ORDER, GIVEN_UP, References, Scored, Scoring, identity, score_folder
 from avdiff.files import whole
 from avdiff.lit.callbacks import SeparationWriter
 from avdiff.lit.memory import PeakMemory
@@ -27,6 +28,7 @@ from avdiff.separators.base import Separator
 
 METRICS = CORE
 SETTINGS = "settings.yaml"
+MIXTURES = "mixtures.json"  # beside the clips, what they are of: key -> `identity`
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def run_benchmark(
         references: the same mixtures with their parts.
         out: folder of the results.
         settings: whatever describes the method (its YAML). With the seed and a digest of the weights it is kept beside
-            the clips, so that clips made otherwise are not taken for this run's.
+            the clips, so that clips made otherwise are not taken for this run's; nor are those of other mixtures.
         seed: of the sampling noise.
         scoring: what is computed; None for the core metrics of raw estimates.
         accelerator: Lightning's.
@@ -110,9 +112,10 @@ def run_benchmark(
         The tables; None in all processes but the first.
 
     Raises:
-        UserError: the clips in the folder were made with other settings.
+        UserError: the clips in the folder were made with other settings, or of other mixtures.
     """
     folder, chosen = out / name, scoring or Scoring()
+    claim_mixtures(folder, references)
     first = separate_list(
         folder,
         separator,
@@ -293,3 +296,26 @@ def claim(folder: Path, weights: str, settings: str, seed: int) -> None:
             f"the clips in {folder} were made with other settings or weights (see {file}); "
             "give another folder for the results, or remove that one"
         )
+
+
+def claim_mixtures(folder: Path, references: References) -> None:
+    """Say which mixtures the clips of a folder are of, or refuse it. A list that has more of them than before adds them.
+
+    Args:
+        folder: of the clips.
+        references: the list.
+
+    Raises:
+        UserError: the list has another mixture by the name of one of them.
+    """
+    file = folder / MIXTURES
+    there: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    wanted = {entry.key: identity(references, index) for index, entry in enumerate(references.entries())}
+    if other := [key for key, of in wanted.items() if there.get(key, of) != of]:
+        raise UserError(
+            f"the list was changed: {other[0]} in {folder} is of another mixture of that name (see {file}); "
+            "give another folder for the results, or remove that one"
+        )
+    if wanted.keys() - there.keys():
+        with whole(file) as partial:
+            partial.write_text(json.dumps({**there, **wanted}, indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import yaml
 
-from avdiff.benchmark import Cost, claim, cost_of, digest, separate_list
+from avdiff.benchmark import Cost, claim, claim_mixtures, cost_of, digest, separate_list
 from avdiff.errors import UserError
 from avdiff.evaluation import GIVEN_UP, References, Scored, Scoring, score_folder
 from avdiff.files import yaml_fault
@@ -171,7 +171,7 @@ def read_study(file: Path) -> Study:
     """Read a benchmark file; $VARIABLES in it are those of the environment.
 
     Raises:
-        UserError: it is missing, or not a benchmark file.
+        UserError: it is missing, or not a benchmark file, or two of its names are one folder.
     """
     if not file.is_file():
         raise UserError(f"there is no benchmark file {file}; those of the project are in experiments/tables")
@@ -187,6 +187,14 @@ def read_study(file: Path) -> Study:
         known = ", ".join(part.name for part in fields(Study) if part.name != "name")
         reason = yaml_fault(error) if isinstance(error, yaml.YAMLError) else error
         raise UserError(f"{file} is no benchmark file ({reason}); it holds {known}, see experiments/tables") from error
+    for kind, names in (("methods", study.methods), ("lists", study.data)):
+        folders: dict[str, str] = {}
+        for name in names:
+            if (other := folders.setdefault(slug(name), name)) != name:
+                raise UserError(
+                    f"{file} has the {kind} {other!r} and {name!r}, whose results would share the folder {slug(name)!r}; "
+                    "give one of them another name, of letters and digits"
+                )
     for label, entry in study.methods.items():
         method_config(entry.method, entry.set)
         for name, number in (("seeds", entry.seeds), ("clips", entry.clips)):
@@ -278,7 +286,7 @@ def run_study(
         The results; None in all processes but the first, and for a part.
 
     Raises:
-        UserError: a list cannot be made, or estimates in the folder are of other settings.
+        UserError: a list cannot be made, or estimates in the folder are of other settings or other mixtures.
     """
     out.mkdir(parents=True, exist_ok=True)
     cells = cells_of(study)
@@ -286,6 +294,8 @@ def run_study(
     failures: dict[Cell, str] = {}
     first = True
     _claim(mine, out)
+    for cell in mine:
+        claim_mixtures(cell.folder(out), build(study.data[cell.data], cell.entry.clips))
     for cell in mine:
         references = build(study.data[cell.data], cell.entry.clips)
         try:

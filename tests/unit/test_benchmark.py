@@ -45,8 +45,10 @@ class Halves(Separator):
         return Separation(observation.key, observation.layout, sources, info)
 
 
-def run(out: Path, separator: Separator, clips: int = 3, settings: str = "halves") -> benchmark.Results:
-    mixtures = ToyMixtures(clips)
+def run(
+    out: Path, separator: Separator, clips: int = 3, settings: str = "halves", list_seed: int = 0
+) -> benchmark.Results:
+    mixtures = ToyMixtures(clips, seed=list_seed)
     results = run_benchmark(
         "halves",
         separator,
@@ -101,6 +103,12 @@ def test_clips_of_other_settings_or_weights_are_refused(tmp_path: Path) -> None:
     trained.weight.data.fill_(2.0)
     with pytest.raises(UserError, match="other settings or weights"):
         run(tmp_path, trained)
+
+
+def test_clips_of_other_mixtures_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, Halves())
+    with pytest.raises(UserError, match=r"the list was changed: toy/000 in .*halves"):
+        run(tmp_path, Halves(), list_seed=1)
 
 
 def test_what_says_whose_clips_a_folder_holds_is_written_once(tmp_path: Path) -> None:

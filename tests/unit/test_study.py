@@ -195,6 +195,33 @@ def test_results_of_other_settings_are_refused_before_anything_is_separated(
     assert not log.exists()
 
 
+def test_results_of_a_changed_list_are_refused_and_a_longer_list_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    methods = {"a": {"method": method(tmp_path, "a", log=str(log))}}
+
+    def toys(**settings: object) -> dict[str, dict]:
+        of = {"class_path": "datamodules.mixtures.ToyMixtures", "init_args": settings}
+        return {
+            "toys": {"class_path": "datamodules.mixtures.WrongLips", "init_args": {"mixtures": of, "lips": "withheld"}}
+        }
+
+    run(study(tmp_path, methods, data=toys(clips=2)), tmp_path / "out")
+    run(study(tmp_path, methods, data=toys(clips=3)), tmp_path / "out")
+    done = log.read_text().splitlines()
+    assert len(done) == 3
+    with pytest.raises(SystemExit):
+        run(study(tmp_path, methods, data=toys(clips=3, std=0.2)), tmp_path / "out")
+    assert "the list was changed: toy/000 in" in capsys.readouterr().err
+    assert log.read_text().splitlines() == done
+    before = table(tmp_path / "out")
+    (tmp_path / "out" / "toys" / "a_seed0" / "mixtures.json").unlink()
+    run(study(tmp_path, methods, data=toys(clips=3)), tmp_path / "out")
+    assert log.read_text().splitlines() == done, "results from before lists were told of go on"
+    assert table(tmp_path / "out") == before
+
+
 def test_asked_to_stop_it_stops_at_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     file = study(tmp_path, {"a": {"method": method(tmp_path, "a", log=str(log), kill_after=2, ask=True)}})
@@ -229,6 +256,11 @@ def test_parts_share_the_work_and_a_last_run_makes_the_table(tmp_path: Path) -> 
         ({"methods": {"x": {"method": "local_em", "set": ["levels=3"]}}}, "'levels=3' names no setting"),
         ({"methods": {"x": {"method": "local_em", "data": ["toy"]}}}, "x has data: toy; the file's lists are toys"),
         ({"methods": {"x": {"metod": "local_em"}}}, "is no benchmark file"),
+        (
+            {"methods": {"a<b": {"method": "nmf"}, "a>b": {"method": "nmf"}}},
+            "the methods 'a<b' and 'a>b', whose results",
+        ),
+        ({"data": {"0 dB": {}, "0-dB": {}, "0_dB": {}}}, "the lists '0 dB' and '0_dB', whose results would share"),
         ({"colour": "red"}, "is no benchmark file"),
         ({"data": {"x": {"class_path": "datamodules.mixtures.Toys"}}}, "does not describe a list of mixtures"),
         ({"title": "$NOWHERE_SET/x"}, "export NOWHERE_SET=FOLDER"),
