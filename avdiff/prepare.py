@@ -132,7 +132,7 @@ def faces(
 
     files = _files(folder, VIDEO, exclude)
     settings = {"dataset": "faces", "detector": _detector(mediapipe)}
-    run(items(folder, files, val), LoneTalkers(mediapipe), output, work, settings, _codec(crops))
+    run(items(folder, files, val, output), LoneTalkers(mediapipe), output, work, settings, _codec(crops))
 
 
 def features(
@@ -181,7 +181,7 @@ def dns(root: Path, output: Path, work: Work) -> None:
     from datamodules.dns import dns_items
     from datamodules.sounds import WholeSounds
 
-    found, left = dns_items(root)
+    found, left = dns_items(root, output)
     if left:
         Console().print(f"{len(found)} of {len(found) + left} clips; the others are more than the splits hold")
     run(found, WholeSounds(), output, work, {"dataset": "dns"})

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from avdiff.errors import UserError
 from datamodules.packed import PackedClips
+from datamodules.packs import splits_of
 from datamodules.preparation import Item
 from datamodules.shuffle import shuffled
 from datamodules.sounds import is_pointer
@@ -70,7 +71,9 @@ def quotas(clips: int, wanted: Mapping[str, int] = SPLIT) -> dict[str, int]:
     return {**small, "train": max(0, clips - sum(small.values()))}
 
 
-def split_by_source(sources: Mapping[str, str], wanted: Mapping[str, int] = SPLIT) -> dict[str, str]:
+def split_by_source(
+    sources: Mapping[str, str], wanted: Mapping[str, int] = SPLIT, known: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Which split each clip is of; no source recording is in two.
 
     Recordings come in a fixed shuffled order and fill the test, the validation and the training split one after the
@@ -79,31 +82,37 @@ def split_by_source(sources: Mapping[str, str], wanted: Mapping[str, int] = SPLI
     Args:
         sources: clip id -> source recording.
         wanted: clips of each split.
+        known: source recording -> the split that clips of it are of already, where it stays.
     """
     clips: dict[str, list[str]] = {}
     for clip, source in sorted(sources.items()):
         clips.setdefault(source, []).append(clip)
     left, splits = quotas(len(sources), wanted), {}
     for source in shuffled(clips, "dns"):
-        for split, room in left.items():
-            if len(clips[source]) <= room:
-                splits.update(dict.fromkeys(clips[source], split))
-                left[split] -= len(clips[source])
-                break
+        count = len(clips[source])
+        fitting = (split for split, room in left.items() if count <= room)
+        if split := (known or {}).get(source) or next(fitting, None):
+            splits.update(dict.fromkeys(clips[source], split))
+            left[split] = left.get(split, 0) - count
     return splits
 
 
-def dns_items(root: Path) -> tuple[list[Item], int]:
+def dns_items(root: Path, pack: Path | None = None) -> tuple[list[Item], int]:
     """The clips of a DNS tree that belong to a split, sorted by name, and how many belong to none.
 
+    Args:
+        root: of the tree.
+        pack: that they go to: recordings of which it has clips keep their split, should the tree have grown.
+
     Raises:
-        UserError: there are none, or git-LFS has not fetched any.
+        UserError: there are none, git-LFS has not fetched any, or the pack has a recording in two splits.
     """
     folder = noise_folder(root)
     files = {file.stem: file for file in sorted(folder.glob("*.wav"))}
     _check_fetched(folder, list(files.values()))
     origins = {name: origin(name) for name in files}
-    splits = split_by_source({name: source for name, (source, _) in origins.items()})
+    known = splits_of(pack, "source") if pack else None
+    splits = split_by_source({name: source for name, (source, _) in origins.items()}, known=known)
     items = [
         Item(name, file, {"split": splits[name], "source": source, **({"label": label} if label else {})})
         for name, file in files.items()

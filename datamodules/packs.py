@@ -385,6 +385,26 @@ def _inside(start: int, count: int | None, length: int) -> tuple[int, int]:
     return start, length if count is None else min(start + count, length)
 
 
+def splits_of(folder: Path, name: str) -> dict[str, str]:
+    """The split that everyone or everything in a pack is of, which later clips of it follow; nothing where there is no pack.
+
+    Args:
+        folder: of the pack.
+        name: what is in one split only, as the manifest has it: "source" or "speaker".
+
+    Raises:
+        UserError: the pack has clips of one of them in two splits.
+    """
+    found: dict[str, str] = {}
+    for line in (line for _, _, line in lines(folder, "manifest") if name in line):
+        if (other := found.setdefault(line[name], line["split"])) != line["split"]:
+            raise UserError(
+                f"{folder} has clips of the {name} {line[name]} in {other} and in {line['split']}, for there was less to "
+                "prepare when it was begun; prepare all of it into a new folder"
+            )
+    return found
+
+
 def failures(folder: Path) -> dict[str, str]:
     """Why items of a pack gave no clip: id -> reason, without those that gave one later."""
     present = {_item(line) for _, _, line in lines(folder, "manifest")}

@@ -54,6 +54,24 @@ def test_smaller_trees_keep_the_proportions() -> None:
     assert Counter(split_by_source({f"{i}": f"{i}" for i in range(5)}).values()) == {"train": 3, "test": 1, "val": 1}
 
 
+def test_recordings_keep_their_split_when_the_tree_grows(tmp_path: Path) -> None:
+    """New clips of a recording go where it is; a process that begins later than another finds the same splits."""
+    names = [f"fan_Freesound_validated_{i}_{j}" for j in range(3) for i in range(1000, 1040)]
+    for part in (names[:50], names):
+        for name in part:
+            tone(tmp_path / "dns/noise" / f"{name}.wav", 8000, seconds=1.1)
+        main(["prepare", "dns", str(tmp_path / "dns"), str(tmp_path / "out"), "--workers", "0"])
+    found: dict[str, set[str]] = {}
+    for row in Pack(tmp_path / "out").rows:
+        found.setdefault(row["source"], set()).add(row["split"])
+    assert len(found) == 40
+    assert all(len(splits) == 1 for splits in found.values())
+    sources = {name: origin(name)[0] for name in names}
+    first = split_by_source(sources)
+    late = {sources[name]: first[name] for name in sorted(first)[::7]}
+    assert split_by_source(sources, known=late) == first
+
+
 @pytest.mark.parametrize(("folder", "rate"), [("datasets/noise", 16_000), ("datasets_fullband/noise_fullband", 48_000)])
 def test_both_layouts_are_prepared_and_what_is_wrong_is_counted(
     folder: str, rate: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]

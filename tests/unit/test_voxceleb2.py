@@ -6,12 +6,13 @@ import gzip
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from avdiff.cli import main
 from avdiff.errors import UserError
 from datamodules import talkers
-from datamodules.packs import Pack, failures
+from datamodules.packs import Clip, Pack, PackWriter, failures
 from datamodules.talking_faces import items as face_items
 from datamodules.voxceleb2 import Splits, all_clips, items, read_genders, read_list, speaker
 from tests.media import write_media
@@ -129,3 +130,29 @@ def test_speakers_of_any_folder_are_its_folders(tmp_path: Path) -> None:
     held = {item.about["speaker"] for item in many if item.about["split"] == "val"}
     assert len(held) == 2
     assert not held & {item.about["speaker"] for item in many if item.about["split"] == "train"}
+
+
+def test_faces_keep_their_split_when_there_are_more(tmp_path: Path) -> None:
+    def found(people: range, val: float = 0.2) -> dict[str, set[str]]:
+        files = [tmp_path / f"s{i}" / f"{k}.mp4" for i in people for k in range(2)]
+        splits: dict[str, set[str]] = {}
+        for item in face_items(tmp_path, files, val, tmp_path / "pack"):
+            splits.setdefault(item.about["speaker"], set()).add(item.about["split"])
+        return splits
+
+    def prepare(item_id: str, **about: str) -> None:
+        writer = PackWriter(tmp_path / "pack")
+        writer.append(Clip(item_id, np.ones(640), about))
+        writer.close()
+
+    begun = found(range(10, 20))
+    for name, splits in begun.items():
+        prepare(f"{name}/0.mp4#000", speaker=name, source=f"{name}/0.mp4", split=min(splits))
+    assert found(range(10, 20)) == begun
+    for val in (0.2, 0.05):
+        more = found(range(40), val)
+        assert all(more[name] == splits for name, splits in begun.items())
+        assert sum(splits == {"val"} for splits in more.values()) == max(2, 40 * val)
+    prepare("s10/1.mp4#000", speaker="s10", source="s10/1.mp4", split="odd")
+    with pytest.raises(UserError, match=r"clips of the speaker s10 in .* and in odd, .* prepare all of it into a new"):
+        found(range(10, 20))
