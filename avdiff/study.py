@@ -23,7 +23,7 @@ from avdiff.evaluation import GIVEN_UP, References, Scored, Scoring, score_folde
 from avdiff.files import yaml_fault
 from avdiff.methods import load_method, method_config
 from avdiff.metrics.evaluate import CORE
-from avdiff.metrics.summary import Comparison, Mean, compare, summarise
+from avdiff.metrics.summary import Comparison, Mean, compare, holm, summarise, titled
 from avdiff.metrics.table import Row, write_csv
 
 _FAILURES = (RuntimeError, ValueError, FileNotFoundError)  # of one method; the others go on
@@ -364,6 +364,7 @@ def _tables(
         efforts += _efforts(study, data, scored, failures)
         tables = {label: rows[data, label] for label in study.methods if (data, label) in rows}
         comparisons += compare(tables, data)
+    comparisons = holm(comparisons)
     results = StudyResults(lines, efforts, comparisons, rows, out)
     for name, table in (("table", lines), ("efforts", efforts), ("comparisons", comparisons)):
         if table:
@@ -457,7 +458,7 @@ def markdown(study: Study, results: StudyResults, command: str) -> str:
         columns = list(dict.fromkeys((line.metric, line.model) for line in lines))
         methods = list(dict.fromkeys(line.method for line in lines))
         cells = {(line.method, line.metric, line.model): line for line in lines}
-        heads = [metric + (f" ({model})" if model else "") for metric, model in columns]
+        heads = [titled(*column) for column in columns]
         title = f"{data}: {condition}, {role}" if condition != data else f"{condition}, {role}"
         text += [f"## {title}", "", f"| method | mixtures | {' | '.join(heads)} |"]
         text += ["|---|---:|" + "---:|" * len(columns)]
@@ -517,7 +518,7 @@ def _gaps(comparisons: Sequence[Comparison]) -> list[str]:
         "|---|---|---|---|---:|---:|",
     ]
     text += [
-        f"| {c.data} | {c.condition} | {c.role} | {c.metric}{f' ({c.model})' if c.model else ''} | {c.mixtures} | "
+        f"| {c.data} | {c.condition} | {c.role} | {titled(c.metric, c.model)} | {c.mixtures} | "
         f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}] |"
         for c in comparisons
     ]

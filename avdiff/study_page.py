@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from avdiff.evaluation import References, read_estimates
+from avdiff.metrics.summary import titled
 from avdiff.metrics.table import Row
 from avdiff.report.figures import png
 from avdiff.report.page import Player, Section, Table, write_page
@@ -48,13 +49,13 @@ def write_study_page(study: Study, results: StudyResults, references: Callable[[
 
 
 def _table(lines: Sequence[Line]) -> Table:
-    columns = list(dict.fromkeys((line.role, line.metric) for line in lines))
-    cells = {(line.method, line.role, line.metric): line for line in lines}
+    columns = list(dict.fromkeys((line.role, line.metric, line.model) for line in lines))
+    cells = {(line.method, line.role, line.metric, line.model): line for line in lines}
     rows = []
     for method in dict.fromkeys(line.method for line in lines):
         found = [cells.get((method, *column)) for column in columns]
         rows.append([method, *map(cell, found)])
-    return Table(["method", *(f"{role} {metric}" for role, metric in columns)], rows)
+    return Table(["method", *(f"{role} {titled(metric, model)}" for role, metric, model in columns)], rows)
 
 
 def _distributions(rows: dict[str, list[Row]]) -> Figure | None:

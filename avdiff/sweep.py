@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from avdiff.errors import UserError
+from avdiff.metrics.summary import titled
 
 MACRO = "${args_no_hyphens}"  # W&B puts the point's parameters there, as name=value
 
@@ -64,7 +65,7 @@ def point_name(settings: Sequence[str]) -> str:
 
 
 def write_sweep_table(sweep: Sweep, out: Path) -> Path:
-    """One Markdown line a point: its settings and the improvement of every condition, role and metric.
+    """One Markdown line a point: its settings and the improvement of every condition, role, metric and model.
 
     Returns:
         `<out>/sweep.md`.
@@ -75,7 +76,7 @@ def write_sweep_table(sweep: Sweep, out: Path) -> Path:
         [file] = out.glob(f"*_{point_name(point)}_summary.csv")
         with file.open(newline="", encoding="utf-8") as text:
             cells = {
-                f"{row['condition']} {row['role']} {row['metric']}": (
+                f"{row['condition']} {row['role']} {titled(row['metric'], row['model'])}": (
                     f"{float(row['improvement']):+.2f} ± {float(row['error']):.2f}"
                 )
                 for row in csv.DictReader(text)

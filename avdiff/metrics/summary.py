@@ -96,6 +96,11 @@ def _groups(rows: Iterable[Row]) -> dict[tuple[str, str, str, str], list[Row]]:
     return groups
 
 
+def titled(metric: str, model: str) -> str:
+    """A metric as a table calls it, with the network or recogniser that was asked, if one was."""
+    return f"{metric} ({model})" if model else metric
+
+
 def _usable(row: Row) -> bool:
     return math.isfinite(row.mixture) and math.isfinite(row.estimate) and row.weight > 0
 
@@ -147,7 +152,7 @@ def interval(values: np.ndarray, weights: np.ndarray, clips: Sequence[str]) -> t
 
 
 def compare(tables: Mapping[str, Sequence[Row]], data: str = "") -> list[Comparison]:
-    """Every two methods, on every condition, role, metric and model that both have.
+    """Every two methods, on every condition, role, metric and model that both have, corrected by `holm` as if these were all.
 
     Args:
         tables: rows by method; of several seeds of one method, a mixture's values are averaged.
@@ -183,7 +188,7 @@ def compare(tables: Mapping[str, Sequence[Row]], data: str = "") -> list[Compari
                         data,
                     )
                 )
-    return _holm(found)
+    return holm(found)
 
 
 def _by_clip(rows: Sequence[Row]) -> dict[str, float]:
@@ -196,8 +201,11 @@ def _by_clip(rows: Sequence[Row]) -> dict[str, float]:
     return {clip: total / weight for clip, (total, weight) in sums.items()}
 
 
-def _holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """S. Holm, "A simple sequentially rejective multiple test procedure", 1979."""
+def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons of a table, such as those of all its lists, with `p_holm` for so many tests.
+
+    S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
     order = sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)
     corrected, largest = dict[int, float](), 0.0
     for rank, i in enumerate(order):

@@ -7,11 +7,13 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
-from avdiff.metrics.summary import Mean
+from avdiff.metrics.summary import Mean, titled
 
 
 def log_means(project: str, method: str, settings: Sequence[str], means: Sequence[Mean], rows: Path) -> None:
-    """One run: settings as its configuration, means as its summary (`speakers1/speaker/si_sdr`), all rows as an artifact.
+    """One run: settings as its configuration, means as its summary, all rows as an artifact.
+
+    Means are called `speakers1/speaker/si_sdr`, or `speakers1/speaker/wer (MODEL)` where a network was asked.
 
     Args:
         project: in W&B.
@@ -25,7 +27,7 @@ def log_means(project: str, method: str, settings: Sequence[str], means: Sequenc
     config = {"method": method, **dict(setting.split("=", 1) for setting in settings)}
     with wandb.init(project=project, job_type="benchmark", config=config) as run:
         for mean in means:
-            name = f"{mean.condition}/{mean.role}/{mean.metric}"
+            name = f"{mean.condition}/{mean.role}/{titled(mean.metric, mean.model)}"
             run.summary[name] = mean.estimate
             run.summary[f"{name}_improvement"] = mean.improvement
         run.log({"means": _table(means)})

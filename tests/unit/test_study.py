@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -16,7 +17,11 @@ from avdiff.cli import main
 from avdiff.commands import _sweep
 from avdiff.errors import UserError
 from avdiff.methods import load_method, method_config
-from avdiff.study import cells_of, read_paper, read_study
+from avdiff.metrics.summary import summarise
+from avdiff.metrics.table import Row
+from avdiff.report.wandb_log import log_means
+from avdiff.study import Line, cells_of, read_paper, read_study
+from avdiff.study_page import _table
 from avdiff.sweep import point_name, read_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -366,17 +371,56 @@ def test_a_sweep_is_its_own_command_over_the_grid(tmp_path: Path) -> None:
         out = Path(arguments[-1])
         out.mkdir(exist_ok=True)
         (out / f"local_em_{point_name(settings)}_summary.csv").write_text(
-            f"condition,role,metric,improvement,error\nc,speaker,si_sdr,{settings[0][-1]},0.5\n"
+            f"condition,role,metric,improvement,error,model\nc,speaker,si_sdr,{settings[0][-1]},0.5,\n"
+            "c,speaker,wer,-0.25,0.1,one\nc,speaker,wer,-0.5,0.1,other\n"
         )
 
     _sweep(file, tmp_path / "out", stand_in)
     assert [arguments[:-2] for arguments in given] == [
         ["benchmark", "--method", "local_em", "--set", f"level={level}", "x.scale=3"] for level in (1, 2)
     ]
-    assert (tmp_path / "out" / "sweep.md").read_text().splitlines()[2:] == [
-        "| 1 | 3 | +1.00 ± 0.50 |",
-        "| 2 | 3 | +2.00 ± 0.50 |",
+    head, _, *lines = (tmp_path / "out" / "sweep.md").read_text().splitlines()
+    assert head == "| level | scale | c speaker si_sdr | c speaker wer (one) | c speaker wer (other) |"
+    assert lines == [
+        "| 1 | 3 | +1.00 ± 0.50 | -0.25 ± 0.10 | -0.50 ± 0.10 |",
+        "| 2 | 3 | +2.00 ± 0.50 | -0.25 ± 0.10 | -0.50 ± 0.10 |",
     ]
+
+
+def test_word_errors_of_two_recognisers_stand_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the page, and in the summary of a W&B run, which a stand-in takes."""
+    rows = [
+        Row("c", f"{i}", "speaker1", "wer", 1.0, errors, model=model, weight=4)
+        for model, errors in (("one", 0.25), ("other", 0.5))
+        for i in range(2)
+    ]
+    means, nan = summarise(rows), float("nan")
+    lines = [
+        Line(
+            "c", "c", m.role, m.metric, m.model, "a", 2, 1, m.sources, 0, m.estimate, nan, nan, m.improvement, nan, nan
+        )
+        for m in means
+    ]
+    page = _table(lines)
+    assert page.header == ["method", "speaker wer (one)", "speaker wer (other)"]
+    assert page.rows == [["a", "0.25 (-0.75)", "0.50 (-0.50)"]]
+    run = MagicMock(summary={})
+    run.__enter__.return_value = run
+    monkeypatch.setitem(sys.modules, "wandb", MagicMock(init=lambda **_: run))
+    log_means("project", "a", [], means, Path("rows.csv"))
+    assert {name: run.summary[f"c/speaker/wer ({name})"] for name in ("one", "other")} == {"one": 0.25, "other": 0.5}
+
+
+def test_p_values_are_corrected_for_all_lists_of_the_table(tmp_path: Path) -> None:
+    methods = {name: {"method": method(tmp_path, name, noise=of)} for name, of in (("a", 0.0), ("b", 0.2))}
+    toys = {"class_path": "datamodules.mixtures.ToyMixtures", "init_args": {"clips": 12}}
+    run(study(tmp_path, methods, data={"first": toys, "second": toys}), tmp_path / "out")
+    found = table(tmp_path / "out", "comparisons")
+    assert len(found) == 4, "two roles of two lists"
+    assert len({line["data"] for line in found}) == 2
+    least = min(found, key=lambda line: float(line["p"]))
+    assert float(least["p"]) < 0.05
+    assert float(least["p_holm"]) == pytest.approx(4 * float(least["p"]), rel=1e-4)
 
 
 @pytest.mark.slow
