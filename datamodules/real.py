@@ -141,6 +141,9 @@ def write_clips(folder: Path, clips: Iterable[Clip], progress: Callable[[int], N
     if mouths:
         np.save(folder / "mouth.npy", np.stack(mouths))
         np.save(folder / "seen.npy", np.stack(seens))
+    else:  # what may be there is of other sound
+        for name in ("mouth", "seen"):
+            (folder / f"{name}.npy").unlink(missing_ok=True)
     return len(audio)
 
 

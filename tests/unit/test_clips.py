@@ -71,6 +71,15 @@ def test_short_recordings_of_a_folder_are_joined_and_bad_ones_told(tmp_path: Pat
         write_clips(tmp_path / "none", audio_clips([tmp_path / "words/bad.wav"], told.append))
 
 
+def test_sound_without_video_leaves_no_lips_of_other_sound(tmp_path: Path) -> None:
+    audio = np.full(32_000, 0.1, np.float32)
+    write_clips(tmp_path, [(audio, np.full((50, 96, 96), 7, np.uint8), np.ones(50, bool))])
+    assert ClipFolder(tmp_path, 2.0, random=False)[0]["seen"].all()
+    write_clips(tmp_path, [(audio, None, None)])
+    assert not ClipFolder(tmp_path, 2.0, random=False)[0]["seen"].any()
+    assert {file.name for file in tmp_path.iterdir()} == {"audio.npy", "lengths.npy"}
+
+
 @pytest.mark.parametrize("speed", [0.8, 1.25])
 def test_a_faster_clip_is_higher_and_its_lips_keep_up(tmp_path: Path, speed: float) -> None:
     frames, pitch = 50, 200.0
