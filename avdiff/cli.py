@@ -125,7 +125,7 @@ def _parser() -> _Parser:
         type=Path,
         nargs="?",
         help="a benchmark or sweep file, which says itself what --set, --method, --clips, --condition, --split, --lips and "
-        "--seed say of one method; or speed, which has its own --help",
+        "--seed say of one method (a sweep says everything but --output); or speed, which has its own --help",
     )
     sub.add_argument(
         "--set",

@@ -211,6 +211,18 @@ def benchmark(
         if odd := [name for name, of in given.items() if of]:
             raise UserError(f"{odd[0]} is not for a file, which says this itself; change {file}, or leave {odd[0]} out")
         if _is_sweep(file):
+            given = {
+                "--part": part,
+                "--devices": devices != 1,
+                "--batch": batch != 1,
+                "--wandb": wandb,
+                **{f"--{name}": of for name, of in vars(measures).items()},
+                "--workers": measures.workers is not None,
+            }
+            if odd := [name for name, of in given.items() if of]:
+                raise UserError(
+                    f"{odd[0]} is not for a sweep, whose command has its options; change {file}, or leave {odd[0]} out"
+                )
             _sweep(file, output, run)
         else:
             _study(file, output, devices, batch, part, wandb, measures)
@@ -474,7 +486,7 @@ def evaluate(
         raise UserError(f"there is no folder {folder}; give one with <clip>/<source>.wav")
     references = _references(mixtures, speech, noise, clips, condition)
     scoring = measures.scoring(references)
-    out = output or folder.with_name(f"{folder.name}_scores")
+    out = output or folder.resolve().with_name(f"{folder.resolve().name}_scores")
     with _bars() as bars:
         scored = score_folder(
             folder,
@@ -494,18 +506,22 @@ def _references(
 ) -> MixtureList:
     """A list by what a user calls it: embedded, embedded_val, a .jsonl of `avdiff prepare lists`, or a .csv."""
     from datamodules.lists import ListFile
+    from datamodules.mixtures import FirstMixtures
     from datamodules.synthetic.benchmark import EmbeddedBenchmark
     from datamodules.wav_list import WavList
 
+    if clips is not None and clips < 1:
+        raise UserError(f"--clips is {clips}; give at least 1")
     if name in ("embedded", "embedded_val"):
         try:
             return EmbeddedBenchmark("test" if name == "embedded" else "val", condition or None, clips or 50)
         except ValueError as error:
             raise UserError(str(error)) from error
     if condition:
-        raise UserError("--condition chooses lists of the embedded benchmark; another list has one condition")
+        raise UserError("--condition chooses lists of the embedded benchmark; leave it out for another list")
     if name.endswith(".csv"):
-        return WavList(Path(name))
+        found = WavList(Path(name))
+        return found if clips is None else FirstMixtures(found, clips)
     if name.endswith(".jsonl"):
         if speech is None or noise is None:
             raise UserError(f"{name} names clips of packs; give both packs: --speech FOLDER --noise FOLDER")

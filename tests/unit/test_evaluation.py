@@ -171,7 +171,9 @@ def listed(
     return folder / "list.csv"
 
 
-def test_a_list_of_wavs_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_of_wavs_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     mixtures = ToyMixtures(3, samples=4000)
     write(tmp_path / "clean", mixtures, gain=0.0)
     write(tmp_path / "mine", mixtures)
@@ -187,6 +189,10 @@ def test_a_list_of_wavs_by_the_command(tmp_path: Path, capsys: pytest.CaptureFix
     assert {row.condition for row in rows} == {"list"}
     assert "| list | noise | si_sdr | 3 | 0 |" in capsys.readouterr().out
     assert not list((tmp_path / "mine").rglob("scores.json")), "the estimates are left as they are"
+    monkeypatch.chdir(tmp_path / "mine")
+    main(["evaluate", ".", "--list", str(file), "--metric", "si_sdr", "--clips", "2"])
+    rows = read_rows(tmp_path / "mine_scores" / "scores_raw.csv")
+    assert {row.clip for row in rows} == {"toy/000", "toy/001"}
 
 
 def test_scores_are_of_the_references_that_they_were_made_against(tmp_path: Path) -> None:
