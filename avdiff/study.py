@@ -286,7 +286,8 @@ def run_study(
         The results; None in all processes but the first, and for a part.
 
     Raises:
-        UserError: a list cannot be made, or estimates in the folder are of other settings or other mixtures.
+        UserError: a list cannot be made, or estimates in the folder are of other settings or other mixtures; or, of a part,
+            which has no table to say so, a method failed.
     """
     out.mkdir(parents=True, exist_ok=True)
     cells = cells_of(study)
@@ -322,6 +323,11 @@ def run_study(
                 cell.folder(out), references, scoring(references), transcripts=out / "transcripts", watch=watch
             )
     if part[1] > 1:
+        if failures:
+            told = [f"{c.label} failed on {c.data}, seed {c.seed}: {reason}" for c, reason in failures.items()]
+            raise UserError(
+                f"{'; '.join(told)}; the other work of this part is done: mend the method and run the part again"
+            )
         return None
     return _tables(study, out, scored, failures, paper or {}, command)
 

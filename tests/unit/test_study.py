@@ -252,6 +252,26 @@ def test_parts_share_the_work_and_a_last_run_makes_the_table(tmp_path: Path) -> 
     assert {line["seeds"] for line in table(tmp_path / "out") if line["method"] == "a"} == {"3"}
 
 
+def test_a_part_tells_of_methods_that_failed_when_the_others_are_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    methods = {
+        "broken": {"method": method(tmp_path, "a", broken=True)},
+        "well": {"method": method(tmp_path, "b")},
+        "last": {"method": method(tmp_path, "c", log=str(log))},
+    }
+    file = study(tmp_path, methods)
+    with pytest.raises(SystemExit) as stop:
+        run(file, tmp_path / "out", "--part", "1/2")
+    assert stop.value.code == 2
+    assert (
+        "broken failed on toys, seed 0: RuntimeError: this method is broken; the other work" in capsys.readouterr().err
+    )
+    assert len(log.read_text().splitlines()) == 4
+    run(file, tmp_path / "out", "--part", "2/2")
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
