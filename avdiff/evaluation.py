@@ -188,7 +188,11 @@ def read_estimates(folder: Path, key: str, layout: tuple[Role, ...], samples: in
         if not file.is_file():
             reasons[name] = missing
             continue
-        found, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        try:
+            found, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            reasons[name] = f"the estimate cannot be read: {error.error_string}"
+            continue
         if rate != SAMPLE_RATE:
             raise UserError(f"{file} has {rate} Hz; estimates are scored at {SAMPLE_RATE} Hz: resample them")
         if found.shape[1] != 1 or abs(len(found) - samples) > SLACK:

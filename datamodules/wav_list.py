@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,19 +101,33 @@ def _read(file: Path) -> dict[str, _Line]:
     if not file.is_file():
         raise UserError(f"there is no list {file}; give a CSV file with the columns {', '.join(COLUMNS)}")
     lines: dict[str, _Line] = {}
-    with file.open(newline="", encoding="utf-8") as text:
-        table = csv.DictReader(text)
-        if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
-            raise UserError(f"{file} has no column {missing[0]!r}; a list has {', '.join(COLUMNS)}")
-        for row in table:
-            if _role(row["source"]) is None:
-                raise UserError(
-                    f"{file} names the source {row['source']!r}; sources are {SPEAKER}1, {SPEAKER}2, ..., {OFFSCREEN}, {NOISE}"
-                )
-            line = lines.setdefault(row["clip"], _Line(row.get("condition") or file.stem))
-            line.sources[row["source"]] = file.parent / row["reference"]
-            if row.get("transcript"):
-                line.transcripts[row["source"]] = row["transcript"]
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file} is no list: it is not UTF-8 ({error.reason}, byte {error.start}); save it as such"
+        ) from error
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
+        raise UserError(f"{file} has no column {missing[0]!r}; a list has {', '.join(COLUMNS)}")
+    for row in table:
+        clip, source, reference = (row[name] for name in COLUMNS)
+        if not (clip and source and reference):
+            raise UserError(
+                f"line {table.line_num} of {file} lacks a value; a list has {', '.join(COLUMNS)} in every line"
+            )
+        if _role(source) is None:
+            raise UserError(
+                f"{file} names the source {source!r}; sources are {SPEAKER}1, {SPEAKER}2, ..., {OFFSCREEN}, {NOISE}"
+            )
+        line = lines.setdefault(clip, _Line(row.get("condition") or file.stem))
+        if source in line.sources:
+            raise UserError(
+                f"line {table.line_num} of {file} has {source} of clip {clip} again; give every source once"
+            )
+        line.sources[source] = file.parent / reference
+        if row.get("transcript"):
+            line.transcripts[source] = row["transcript"]
     if not lines:
         raise UserError(f"{file} holds no mixture")
     for clip, line in lines.items():

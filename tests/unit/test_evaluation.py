@@ -75,9 +75,11 @@ def test_processes_give_the_same_table(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_kept_and_counted(tmp_path: Path) -> None:
-    mixtures = ToyMixtures(4)
+    mixtures = ToyMixtures(5)
     write(tmp_path, mixtures)
     (tmp_path / "toy/000" / "offscreen.wav").unlink()
+    (tmp_path / "toy/004" / "noise.wav").write_bytes(b"")
+    (tmp_path / "toy/004" / "offscreen.wav").write_bytes(b"RIFF and so on, but no sound at all")
     soundfile.write(tmp_path / "toy/001" / "noise.wav", torch.zeros(9000).numpy(), RATE)
     for file in (tmp_path / "toy/002").iterdir():
         file.unlink()
@@ -90,8 +92,10 @@ def test_what_is_missing_is_kept_and_counted(tmp_path: Path) -> None:
         ("toy/001", "noise"): "the estimate has 9000 samples in 1 channels, not 64 in one",
         ("toy/002", "offscreen"): "there is no estimate",
         ("toy/002", "noise"): "there is no estimate",
+        ("toy/004", "offscreen"): "the estimate cannot be read: Format not recognised.",
+        ("toy/004", "noise"): "the estimate cannot be read: Format not recognised.",
     }
-    assert [(m.role, m.sources, m.undefined) for m in summarise(scored.rows)] == [("offscreen", 0, 2), ("noise", 2, 2)]
+    assert [(m.role, m.sources, m.undefined) for m in summarise(scored.rows)] == [("offscreen", 0, 3), ("noise", 2, 3)]
 
 
 def test_no_estimate_at_all(tmp_path: Path) -> None:
@@ -232,6 +236,8 @@ def test_scores_are_of_the_references_that_they_were_made_against(tmp_path: Path
     [
         ([], ("clip", "source"), "has no column 'reference'"),
         ([], ("clip", "source", "reference"), "holds no mixture"),
+        ([("a", "speaker1", "x.wav"), ("a", "noise")], ("clip", "source", "reference"), r"line 3 of .* lacks a value"),
+        ([("a", "noise", "x.wav")] * 2, ("clip", "source", "reference"), r"line 3 of .* has noise of clip a again"),
         ([("a", "voice", "x.wav")], ("clip", "source", "reference"), "names the source 'voice'"),
         ([("a", "speaker2", "x.wav")], ("clip", "source", "reference"), "are called speaker1"),
         (
@@ -246,6 +252,16 @@ def test_lists_that_are_none(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         WavList(listed(tmp_path, lines, header)).entries()
+
+
+def test_a_list_is_utf8_with_or_without_a_mark(tmp_path: Path) -> None:
+    file, text = tmp_path / "list.csv", "clip,source,reference\ngrün,noise,x.wav\n"
+    for encoding in ("utf-8", "utf-8-sig"):
+        file.write_text(text, encoding=encoding)
+        assert [entry.key for entry in WavList(file).entries()] == ["grün"]
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"list\.csv is no list: it is not UTF-8"):
+        WavList(file)
 
 
 def test_references_that_do_not_fit(tmp_path: Path) -> None:
