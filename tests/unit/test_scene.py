@@ -22,7 +22,7 @@ from avdiff.scene.ensemble import SceneEnsemble, load_ensemble
 from avdiff.scene.features import log_mel, with_differences
 from avdiff.scene.fusion import fuse
 from datamodules.mixtures import Entry, Mixture, MixtureList
-from datamodules.scenes import Esc10Scenes, esc10_recordings
+from datamodules.scenes import Esc10Mixtures, Esc10Scenes, esc10_recordings
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,13 @@ def test_a_fold_is_held_out(tmp_path: Path) -> None:
     assert sum(item.split == "val" for item in found) == 20
     with pytest.raises(UserError, match="is not ESC-10 with a fold 3"):
         esc10_recordings(tmp_path / "001-baby_cry")
+
+
+def test_mixtures_with_other_recordings_are_told_apart(tmp_path: Path) -> None:
+    first, other = (Esc10Mixtures(tones(tmp_path / str(fold)), clips=3, test_fold=fold) for fold in (3, 2))
+    assert first.entries() == other.entries()
+    assert all(first.version(i) != other.version(i) for i in range(3))
+    assert Esc10Mixtures(tmp_path / "3", clips=1).version(0) == first.version(0)
 
 
 @pytest.mark.slow
