@@ -54,7 +54,7 @@ class RAVSSModel(SupervisedModel):
                 mixture[rows], batch["visual"][rows, :count], seen[rows, :count], talkers - count, noise=True
             ).float()
             total.append(self.ratios(found, sources[rows], count).flatten())
-        return -torch.cat(total).mean()
+        return self.nothing() - torch.cat(total).mean()  # where nobody is seen, what acts on lips has no use
 
     @staticmethod
     def ratios(found: Tensor, sources: Tensor, cued: int) -> Tensor:

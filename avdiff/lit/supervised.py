@@ -77,7 +77,7 @@ class SupervisedModel(pl.LightningModule):
         """(B, K, T), the talkers of a batch in which all are seen."""
 
     def nothing(self) -> Tensor:
-        """The loss of a batch in which nobody is seen: zero, with gradients for every process to wait for."""
+        """Zero, with gradients for every process to wait for: all or part of the loss where nobody is seen."""
         return zero_of(p for p in self.parameters() if p.requires_grad)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

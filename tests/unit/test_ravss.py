@@ -124,3 +124,11 @@ def test_clips_with_and_without_video_train_together(network: RAVSS) -> None:
     rows = [model.loss({k: v if k == "layout" else v[i : i + 1] for k, v in data.items()}) for i in (0, 1)]
     torch.testing.assert_close(mixed, sum(rows) / 2, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(mixed, whole)
+
+
+def test_every_parameter_has_a_gradient_where_nobody_is_seen() -> None:
+    """Or the processes that wait for it would wait for ever."""
+    model, data = RAVSSModel(tiny_ravss()), batch(2)
+    whole = {name for name, p in model.named_parameters() if p.requires_grad}
+    model.loss({**data, "seen": torch.zeros_like(data["seen"])}).backward()
+    assert {name for name, p in model.named_parameters() if p.grad is not None} == whole
