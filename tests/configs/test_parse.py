@@ -31,6 +31,7 @@ def files(pattern: str) -> list[Path]:
     return sorted(EXPERIMENTS.glob(pattern))
 
 
+BF16 = {"speech", "speech_paper", "noise", "noise_paper", "lips", "vae", "visual_mask"}  # the others train in float32
 MIXTURES = {"flowavse", "flowavse_paper", "ravss", "visual_mask"}  # trainings of which many share their data
 SHARED = {**dict.fromkeys(MIXTURES, "mixtures"), "ravss_paper": "mixtures_paper"}
 
@@ -53,6 +54,7 @@ def name(case: object) -> str:
 def test_trainings(train: Path, data: Path, cluster: Path) -> None:
     config = parse("fit", EXPERIMENTS / "base.yaml", train, data, cluster).config
     assert config.fit.model.class_path.startswith("avdiff.lit.")
+    assert config.fit.trainer.precision == ("bf16-mixed" if train.stem in BF16 else "32-true")
     assert not config.fit.trainer.sync_batchnorm  # processes of mixtures see different numbers of talkers
 
 
