@@ -58,6 +58,16 @@ def test_trainings(train: Path, data: Path, cluster: Path) -> None:
     assert not config.fit.trainer.sync_batchnorm  # processes of mixtures see different numbers of talkers
 
 
+def test_a_training_that_stops_early_keeps_its_best_weights() -> None:
+    files = (EXPERIMENTS / f"{name}.yaml" for name in ("base", "train/ravss_paper", "data/mixtures_paper/voxceleb2"))
+    callbacks = parse("fit", *files).config.fit.trainer.callbacks
+    (stop,) = (each.init_args for each in callbacks if each.class_path.endswith("EarlyStopping"))
+    kept = [each.init_args for each in callbacks if each.class_path.endswith("ModelCheckpoint")]
+    (best,) = (each for each in kept if each.save_top_k == 1)
+    assert (best.monitor, best.mode, best.filename) == (stop.monitor, stop.mode, "best")
+    assert best.dirpath == kept[0].dirpath  # the first is where StopOnSignal writes
+
+
 @pytest.mark.parametrize("enrolled", files("train/enrolled/*.yaml"), ids=name)
 def test_enrolled_trainings(enrolled: Path) -> None:
     config = parse("fit", EXPERIMENTS / "base.yaml", EXPERIMENTS / "train" / enrolled.name, enrolled).config
