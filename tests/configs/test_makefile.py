@@ -1,5 +1,6 @@
-"""The trainings of the Makefile: whole commands, with what ARGS adds."""
+"""The trainings of the Makefile: whole commands, with what ARGS adds; and jobs under SLURM."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -20,3 +21,15 @@ def test_a_training_is_whole_commands(training: str) -> None:
     assert all("--end" in fit for fit in fits)
     if training == "flowavse":
         assert "--data.training.talkers='[3,3]'" in fits[0]
+
+
+@pytest.mark.parametrize("job", ["fit", "benchmark", "prepare"])
+def test_tasks_of_a_job_have_its_cores(job: str, tmp_path: Path) -> None:
+    """srun does not take --cpus-per-task from sbatch since SLURM 22.05."""
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\necho $SRUN_CPUS_PER_TASK\n")
+    srun.chmod(0o755)
+    given = {"SLURM_CPUS_PER_TASK": "6", "AVDIFF_DATA": "data", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = ["bash", str(ROOT / f"experiments/cluster/{job}.sbatch")]
+    told = subprocess.run(script, env=os.environ | given, capture_output=True, text=True, check=True).stdout
+    assert told == "6\n"
