@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from itertools import product
 from pathlib import Path
 
@@ -21,7 +23,10 @@ class ParseOnly(LightningCLI):
 
 
 def parse(subcommand: str, *files: Path) -> LightningCLI:
-    arguments = [subcommand, *(part for file in files for part in ("--config", str(file)))]
+    return parse_line([subcommand, *(part for file in files for part in ("--config", str(file)))])
+
+
+def parse_line(arguments: list[str]) -> LightningCLI:
     return ParseOnly(
         pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=arguments
     )
@@ -66,6 +71,17 @@ def test_a_training_that_stops_early_keeps_its_best_weights() -> None:
     (best,) = (each for each in kept if each.save_top_k == 1)
     assert (best.monitor, best.mode, best.filename) == (stop.monitor, stop.mode, "best")
     assert best.dirpath == kept[0].dirpath  # the first is where StopOnSignal writes
+
+
+def test_the_command_of_a_short_training_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (line,) = (line for line in Path("experiments/train/short.yaml").read_text().splitlines() if "make " in line)
+    make = [*shlex.split(line.removeprefix("#")), "--dry-run", "--silent"]
+    recipe = subprocess.run(make, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
+    fits = [shlex.split(line)[1:] for line in recipe.splitlines() if "avdiff fit" in line]
+    lips, speech = (parse_line(fit).config.fit for fit in fits)
+    assert (lips.trainer.max_steps, speech.trainer.max_steps) == (2000, 200)
+    assert speech.model.init_args.decay_steps == 200
 
 
 @pytest.mark.parametrize("enrolled", files("train/enrolled/*.yaml"), ids=name)
