@@ -35,7 +35,7 @@ class LipReader(pl.LightningModule):
         encoder: what is trained.
         phonemes: number of phoneme classes.
         learning_rate: of Adam: a warm-up over a twentieth of the trainer's max_steps, then a cosine decay to zero.
-        out: safetensors file for the encoder at the end of each validation; None for none.
+        out: safetensors file for the encoder at the end of each validation and of the fit; None for none.
         initial: such a file to start from.
         seed: of the augmentation, which depends on it, the epoch, the batch and the rank alone.
     """
@@ -95,7 +95,14 @@ class LipReader(pl.LightningModule):
         self.log_dict(values, prog_bar=True, batch_size=batch["audio"].shape[0], sync_dist=True)
 
     def on_validation_end(self) -> None:
-        if self.out is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+        if not self.trainer.sanity_checking:
+            self._write()
+
+    def on_fit_end(self) -> None:  # of one that was ended before its last validation this is all that is left to do
+        self._write()
+
+    def _write(self) -> None:
+        if self.out is not None and self.trainer.is_global_zero:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             state = {f"encoder.{name}": tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
             save_file(state, self.out)

@@ -25,7 +25,7 @@ class DictionaryModel(pl.LightningModule):
         dictionary: what is learned.
         learning_rate: of Adam, decaying linearly to zero over the trainer's max_steps.
         updates: of H, a batch.
-        out: folder for the dictionary at the end of each validation; None for none.
+        out: folder for the dictionary at the end of each validation and of the fit; None for none.
     """
 
     def __init__(
@@ -55,7 +55,14 @@ class DictionaryModel(pl.LightningModule):
         self.log("val/loss", self.loss(audio), prog_bar=True, batch_size=len(audio), sync_dist=True)
 
     def on_validation_end(self) -> None:
-        if self.out is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+        if not self.trainer.sanity_checking:
+            self._write()
+
+    def on_fit_end(self) -> None:  # of one that was ended before its last validation this is all that is left to do
+        self._write()
+
+    def _write(self) -> None:
+        if self.out is not None and self.trainer.is_global_zero:
             save_dictionary(self.out, self.dictionary)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

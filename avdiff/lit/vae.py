@@ -208,7 +208,7 @@ class VAEModel(pl.LightningModule):
         learning_rate: of Adam, with a cosine decay to zero over the trainer's max_steps.
         dropout: share of the clips whose lips are not shown: talkers off-screen are taken for these.
         gain_db: levels of clean speech around root mean square 1.
-        out: folder for a folder a VAE at the end of each validation; None for none.
+        out: folder for a folder a VAE at the end of each validation and of the fit; None for none.
         initial: such a folder to start from; a speaker-dependent VAE starts from the independent one.
         seed: of levels, mixtures, latent draws and augmentation; a step's depend on it, the epoch, the batch and the rank.
     """
@@ -304,7 +304,14 @@ class VAEModel(pl.LightningModule):
             each.after_epoch()
 
     def on_validation_end(self) -> None:
-        if self.out is not None and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+        if not self.trainer.sanity_checking:
+            self._write()
+
+    def on_fit_end(self) -> None:  # of one that was ended before its last validation this is all that is left to do
+        self._write()
+
+    def _write(self) -> None:
+        if self.out is not None and self.trainer.is_global_zero:
             for name, each in self._objectives().items():
                 save_vae(self.out / name, name, self.source, each.vae)
 

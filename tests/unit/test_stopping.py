@@ -14,7 +14,13 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from avdiff.errors import UserError
+from avdiff.lit.lips import LipReader
+from avdiff.lit.nmf import DictionaryModel
 from avdiff.lit.stopping import EXIT_CODE, StopOnSignal
+from avdiff.lit.vae import VAEModel
+from avdiff.nets.visual import LipEncoder
+from avdiff.priors.nmf import Dictionary
+from tests.supervised import batch
 
 
 class Line(pl.LightningModule):
@@ -100,3 +106,33 @@ def test_the_last_checkpoint_has_the_weights_that_the_fit_had_beside_the_average
 def test_there_must_be_something_to_write_beside(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="StopOnSignal has no ModelCheckpoint"):
         trainer(tmp_path, StopOnSignal()).fit(Line(), DataLoader(torch.arange(2.0)))
+
+
+CLIPS = {
+    "audio": 0.1 * torch.randn(1, 2560, generator=torch.Generator().manual_seed(0)),
+    "visual": torch.zeros(1, 4, 96, 96, dtype=torch.uint8),
+    "seen": torch.ones(1, 4, dtype=torch.bool),
+    "phonemes": torch.zeros(1, 4, dtype=torch.uint8),
+}
+WRITERS = {
+    "lips": (lambda out: LipReader(LipEncoder(width=4, dim=8, dilations=(1,)), out=out), CLIPS),
+    "nmf": (lambda out: DictionaryModel(Dictionary(2), out=out), CLIPS),
+    "vae": (lambda out: VAEModel(presets=("audio_vae",), out=out), batch(1)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_weights_of_a_fit_that_was_ended_in_its_last_step_are_written_when_it_is_started_again(
+    name: str, tmp_path: Path
+) -> None:
+    build, data = WRITERS[name]
+    steps = DataLoader([data, data], batch_size=None)
+    keeper = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_top_k=0)
+    with pytest.raises(SystemExit):
+        trainer(tmp_path, keeper, StopOnSignal(), Signal(1), steps=2).fit(build(tmp_path / "out"), steps)
+    assert not (tmp_path / "out").exists()
+    fit, model = trainer(tmp_path, keeper, StopOnSignal(), steps=2), build(tmp_path / "out")
+    fit.fit(model, steps, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert (tmp_path / "out").exists()
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
