@@ -72,13 +72,14 @@ class LipReader(pl.LightningModule):
         return log[..., : frames * HOPS].unflatten(-1, (frames, HOPS)).permute(0, 2, 1, 3).flatten(2)
 
     def _losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the phonemes and of the spectrum, and for each phoneme that is known and seen whether it was read."""
         visual = augment(batch["visual"]) if self.training else batch["visual"]
         features = self.encoder(visual)
         labels = torch.where(batch["seen"], batch["phonemes"].long(), UNKNOWN)
         logits = self.classify(features).flatten(0, 1)
         known = labels.flatten() != UNKNOWN
         phoneme = F.cross_entropy(logits, labels.flatten(), ignore_index=UNKNOWN) if known.any() else logits.sum() * 0
-        correct = (logits.argmax(-1) == labels.flatten())[known].float().mean()
+        correct = (logits.argmax(-1) == labels.flatten())[known].float()
         seen = batch["seen"][..., None]
         difference = (self.hear(features) - self.heard(batch["audio"])).abs() * seen
         return phoneme, difference.sum() / (seen.sum() * difference.shape[-1]).clamp_min(1), correct
@@ -86,13 +87,19 @@ class LipReader(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
             phoneme, mel, correct = self._losses(batch)
-        self.log_dict({"train/phoneme": phoneme, "train/mel": mel, "train/accuracy": correct}, prog_bar=True)
+        self.log_dict({"train/phoneme": phoneme, "train/mel": mel}, prog_bar=True)
+        self._log_accuracy("train/accuracy", correct)
         return phoneme + 2 * mel
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         phoneme, mel, correct = self._losses(batch)
-        values = {"val/phoneme": phoneme, "val/mel": mel, "val/accuracy": correct}
+        values = {"val/phoneme": phoneme, "val/mel": mel}
         self.log_dict(values, prog_bar=True, batch_size=batch["audio"].shape[0], sync_dist=True)
+        self._log_accuracy("val/accuracy", correct, sync_dist=True)
+
+    def _log_accuracy(self, name: str, correct: Tensor, sync_dist: bool = False) -> None:
+        if len(correct):
+            self.log(name, correct.mean(), prog_bar=True, batch_size=len(correct), sync_dist=sync_dist)
 
     def on_validation_end(self) -> None:
         if not self.trainer.sanity_checking:
