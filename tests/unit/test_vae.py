@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -171,6 +172,32 @@ def test_all_vaes_learn_side_by_side_and_the_lip_encoder_stays() -> None:
     assert all(losses[-1][name] < losses[0][name] - 10 for name in PRESETS)
     after = load_lips("speech").state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_going_on_with_more_steps_is_going_on_with_their_cosine() -> None:
+    def schedule(steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        model = VAEModel(presets=("audio_vae",), learning_rate=2.0)
+        model.__dict__["_trainer"] = SimpleNamespace(estimated_stepping_batches=steps)
+        found = model.configure_optimizers()
+        return found["optimizer"], found["lr_scheduler"]["scheduler"]
+
+    def rates(
+        optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int
+    ) -> list[float]:
+        found = []
+        for _ in range(steps):
+            optimizer.step()
+            scheduler.step()
+            found.append(optimizer.param_groups[0]["lr"])
+        return found
+
+    short, long = schedule(4), schedule(8)
+    assert rates(*short, 4) == pytest.approx([1 + 0.5**0.5, 1, 1 - 0.5**0.5, 0])
+    whole = rates(*long, 8)
+    longer = schedule(8)
+    for new, old in zip(longer, short, strict=True):
+        new.load_state_dict(old.state_dict())
+    assert rates(*longer, 4) == pytest.approx(whole[4:])
 
 
 @pytest.mark.parametrize("name", PRESETS)
