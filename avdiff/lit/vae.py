@@ -74,6 +74,9 @@ class Objective(nn.Module, ABC):
             progress: share of the training that is done.
         """
 
+    def before_batch(self) -> None:
+        """Before the losses of a batch in training, where all processes draw alike."""
+
     def before_step(self) -> None:
         """Between the gradients and the step of the optimizer."""
 
@@ -100,11 +103,15 @@ class ConditionalObjective(Objective):
         self.vae: ConditionalVAE = vae
         self.beta, self.mixed = beta, mixed
         self.blind = blind if vae.posterior.lips is not None else 0.0
+        self._blinded = False  # this batch
+
+    def before_batch(self) -> None:
+        self._blinded = float(torch.rand(())) < self.blind
 
     def losses(self, frames: Frames, v: Tensor | None, progress: float) -> Tensor:
         heard, target = (frames.mixture, frames.target) if self.mixed else (frames.clean, frames.clean)
         vae = self.vae
-        blind = self.training and float(torch.rand(())) < self.blind
+        blind = self.training and self._blinded
         with _untouched(self._sound() if blind else []):
             posterior, prior = vae.infer(heard, v), vae.latent_prior(v, heard)
             offset = vae.decoder.offset(v)
@@ -125,7 +132,7 @@ class ConditionalObjective(Objective):
 
     def before_step(self) -> None:
         for p in self._sound_parameters():
-            if p.grad is not None and not p.grad.any():  # the batch was blind in all processes
+            if p.grad is not None and not p.grad.any():  # the batch was blind
                 p.grad = None
 
 
@@ -211,7 +218,8 @@ class VAEModel(pl.LightningModule):
         gain_db: levels of clean speech around root mean square 1.
         out: folder for a folder a VAE at the end of each validation and of the fit; None for none.
         initial: such a folder to start from; a speaker-dependent VAE starts from the independent one.
-        seed: of levels, mixtures, latent draws and augmentation; a step's depend on it, the epoch, the batch and the rank.
+        seed: of levels, mixtures, latent draws and augmentation; a step's depend on it, the epoch, the batch and the rank; which
+            batches are blind, on no rank.
     """
 
     def __init__(
@@ -280,6 +288,9 @@ class VAEModel(pl.LightningModule):
     # -- steps
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        with drawn_by(self.device, self.seed, self.current_epoch, batch_idx):
+            for each in self._objectives().values():
+                each.before_batch()
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
             losses = self._losses(batch)
         self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, batch_size=len(batch["mixture"]))

@@ -104,6 +104,7 @@ def test_blind_batches_leave_what_acts_on_sound_as_it_is() -> None:
     assert isinstance(vae, ConditionalVAE)
     objective = ConditionalObjective(vae, blind=1.0)
     frames = frames_of()
+    objective.before_batch()
     objective.losses(frames, vae.see(frames.features, frames.seen, 8), 0.0).mean().backward()
     assert all(parameter.grad is not None for parameter in vae.parameters())  # or other processes would wait for ever
     objective.before_step()
@@ -172,6 +173,21 @@ def test_all_vaes_learn_side_by_side_and_the_lip_encoder_stays() -> None:
     assert all(losses[-1][name] < losses[0][name] - 10 for name in PRESETS)
     after = load_lips("speech").state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_the_same_batches_are_blind_in_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = VAEModel(presets=("conditional_vae", "mixed_vae"))
+    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    given, blind, drawn = batch(1), [], []
+    for rank in (0, 1):
+        monkeypatch.setattr(VAEModel, "global_rank", rank)
+        drawn.append([])
+        for index in range(20):
+            drawn[-1].append(float(model.training_step(given, index)))
+            blind += [each._blinded for each in model.objectives.values()]
+    assert blind[:40] == blind[40:]
+    assert 0.05 < sum(blind) / 80 < 0.4
+    assert drawn[0] != drawn[1]
 
 
 def test_going_on_with_more_steps_is_going_on_with_their_cosine() -> None:
