@@ -80,9 +80,6 @@ class Objective(nn.Module, ABC):
     def before_step(self) -> None:
         """Between the gradients and the step of the optimizer."""
 
-    def after_epoch(self) -> None:
-        """What is set rather than learned by gradient, from the epoch that is over."""
-
 
 class ConditionalObjective(Objective):
     """The evidence lower bound, and the same for z from the prior, so that the lips are used (TASLP 2020).
@@ -151,8 +148,9 @@ def _untouched(modules: list[nn.Linear]) -> Iterator[None]:
 class MinObjective(Objective):
     """Responsibility-weighted bounds of the two branches of MIN-VAE.
 
-    pi_n = alpha / (alpha + (1 - alpha) exp(bound_a - bound_v)), loss pi bound_a + (1 - pi) bound_v, alpha the mean of pi over an
-    epoch.
+    pi_n = alpha / (alpha + (1 - alpha) exp(bound_a - bound_v)), loss pi bound_a + (1 - pi) bound_v, alpha the mean of pi: a
+    running one, alpha <- alpha + alpha_rate (mean of a batch - alpha), where the public code takes that of each epoch, of which a
+    short training has none. Of several processes the first's counts.
 
     Args:
         vae: with two branches.
@@ -160,13 +158,15 @@ class MinObjective(Objective):
         disturbance: what is added to their power, times U(0, 1).
         alone: share of the training in which both branches learn alike; the public code starts from branches that were
             trained alone.
+        alpha_rate: of the running mean; 0 keeps alpha as it is.
     """
 
-    def __init__(self, vae: MinVAE, noisy: float = 0.5, disturbance: float = 1.0, alone: float = 0.5) -> None:
+    def __init__(
+        self, vae: MinVAE, noisy: float = 0.5, disturbance: float = 1.0, alone: float = 0.5, alpha_rate: float = 0.01
+    ) -> None:
         super().__init__()
         self.vae: MinVAE = vae
-        self.noisy, self.disturbance, self.alone = noisy, disturbance, alone
-        self._shares: list[Tensor] = []
+        self.noisy, self.disturbance, self.alone, self.alpha_rate = noisy, disturbance, alone, alpha_rate
 
     def losses(self, frames: Frames, v: Tensor | None, progress: float) -> Tensor:
         assert v is not None
@@ -185,21 +185,16 @@ class MinObjective(Objective):
             pi = vae.alpha / (vae.alpha + (1 - vae.alpha) * odds)
             if self.training and progress < self.alone:
                 pi = torch.full_like(pi, 0.5)
-        if self.training:
-            self._shares.append(pi.mean())
+            if self.training:
+                vae.alpha.lerp_(pi.mean().clamp(0.01, 0.99), self.alpha_rate)
         return pi * bounds[0] + (1 - pi) * bounds[1]
 
-    def after_epoch(self) -> None:
-        if self._shares:
-            self.vae.alpha.copy_(torch.stack(self._shares).mean().clamp(0.01, 0.99))
-            self._shares.clear()
 
-
-def objective(preset: str, lips: VisualEncoder) -> Objective:
+def objective(preset: str, lips: VisualEncoder, alpha_rate: float) -> Objective:
     """The VAE of a preset with what it is trained for."""
     vae = PRESETS[preset](lips)
     if isinstance(vae, MinVAE):
-        return MinObjective(vae)
+        return MinObjective(vae, alpha_rate=alpha_rate)
     assert isinstance(vae, ConditionalVAE)
     return ConditionalObjective(vae, mixed=preset == "mixed_vae")
 
@@ -216,6 +211,7 @@ class VAEModel(pl.LightningModule):
         learning_rate: of Adam, with a cosine decay to zero over the trainer's max_steps.
         dropout: share of the clips whose lips are not shown: talkers off-screen are taken for these.
         gain_db: levels of clean speech around root mean square 1.
+        alpha_rate: see `MinObjective`.
         out: folder for a folder a VAE at the end of each validation and of the fit; None for none.
         initial: such a folder to start from; a speaker-dependent VAE starts from the independent one.
         seed: of levels, mixtures, latent draws and augmentation; a step's depend on it, the epoch, the batch and the rank; which
@@ -229,6 +225,7 @@ class VAEModel(pl.LightningModule):
         learning_rate: float = 1e-3,
         dropout: float = 0.2,
         gain_db: tuple[float, float] = (-4.0, 4.0),
+        alpha_rate: float = 0.01,
         out: Path | None = None,
         initial: Path | None = None,
         seed: int = 0,
@@ -237,7 +234,7 @@ class VAEModel(pl.LightningModule):
         if unknown := [name for name in presets if name not in PRESETS]:
             raise UserError(f"there is no VAE {unknown[0]!r}; presets are {', '.join(PRESETS)}")
         self.encoder, self.source = load_lips(lips), lips
-        self.objectives = nn.ModuleDict({name: objective(name, self.encoder) for name in presets})
+        self.objectives = nn.ModuleDict({name: objective(name, self.encoder, alpha_rate) for name in presets})
         self.learning_rate, self.dropout, self.gain_db = learning_rate, dropout, gain_db
         self.out, self.seed = out, seed
         if initial is not None:
@@ -310,10 +307,6 @@ class VAEModel(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         for each in self._objectives().values():
             each.before_step()
-
-    def on_train_epoch_end(self) -> None:
-        for each in self._objectives().values():
-            each.after_epoch()
 
     def on_validation_end(self) -> None:
         if not self.trainer.sanity_checking:

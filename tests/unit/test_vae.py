@@ -116,21 +116,29 @@ def test_blind_batches_leave_what_acts_on_sound_as_it_is() -> None:
     assert all(parameter.requires_grad for parameter in vae.parameters())
 
 
-def test_alpha_is_the_mean_responsibility_of_the_epoch() -> None:
+def test_alpha_follows_the_mean_responsibility() -> None:
     torch.manual_seed(0)
     vae = min_vae(LIPS)
     assert isinstance(vae, MinVAE)
-    objective = MinObjective(vae, alone=0.5)
+    objective = MinObjective(vae, alone=0.5, alpha_rate=0.25)
     frames = frames_of()
     v = vae.see(frames.features, frames.seen, 8)
     objective.losses(frames, v, 0.4)
-    objective.after_epoch()
     assert float(vae.alpha) == 0.5
     with torch.no_grad():
         vae.seen.net[2].bias[:32] += 30  # what is seen is far off: all is heard
     objective.losses(frames, v, 0.6)
-    objective.after_epoch()
+    assert float(vae.alpha) == pytest.approx(0.5 + 0.25 * (0.99 - 0.5))
+    assert vae.state_dict()["alpha"] == vae.alpha  # with which a stopped training goes on
+    fixed = float(vae.alpha)
+    objective.eval().losses(frames, v, 0.6)
+    MinObjective(vae, alpha_rate=0.0).losses(frames, v, 0.6)
+    assert float(vae.alpha) == fixed
+    for _ in range(100):
+        objective.train().losses(frames, v, 0.6)
     assert float(vae.alpha) == pytest.approx(0.99)
+    (inside,) = VAEModel(presets=("min_vae",), alpha_rate=0.5).objectives.values()
+    assert inside.alpha_rate == 0.5
 
 
 def batch(talkers: int = 2) -> dict[str, torch.Tensor]:
