@@ -109,7 +109,11 @@ class Watchdog:
             self.failures.setdefault(row, Failure(step, sigma, cause))
         if len(self.failures) == len(x):
             raise Divergence(self.failures, torch.full_like(x, torch.nan))
-        return self._replaced(x, 0.0)
+        return self.zeroed(x)
+
+    def zeroed(self, x: Tensor) -> Tensor:
+        """x, (B, K, T), with zeros in place of clips that have diverged."""
+        return self._replaced(x, 0.0) if self.failures else x
 
     def done(self, x: Tensor) -> Tensor:
         """x, (B, K, T), at the end of sampling.
@@ -130,7 +134,7 @@ class Watchdog:
         self.failures.update(divergence.failures)
         if len(self.failures) == len(divergence.samples):
             raise divergence
-        return self._replaced(divergence.samples, 0.0)
+        return self.zeroed(divergence.samples)
 
     def _replaced(self, x: Tensor, value: float) -> Tensor:
         rows = torch.tensor(sorted(self.failures), device=x.device)

@@ -157,7 +157,7 @@ class DPS(PosteriorSampler):
                 ahead = x + 0.5 * (then - now) * (drift + drift_ahead)
             x = watchdog.check(ahead, step=i + 1, sigma=sigma, cause=_STATE)
             if callback is not None:
-                callback(Progress(i + 1, len(sigmas), sigma, x0_hat))
+                callback(Progress(i + 1, len(sigmas), sigma, watchdog.zeroed(x0_hat)))
         return watchdog.done(x0_hat if self.denoise_last else x)
 
     def _drift(self, prior: BoundPrior, likelihood: BoundLikelihood, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:

@@ -145,6 +145,6 @@ class ParaDiffUSE(PosteriorSampler):
                     x = x + math.sqrt(fall) * noise.normal()
                 x = watchdog.check(x, step=step, sigma=tau, cause=_STATE)
                 if callback is not None:
-                    callback(Progress(step, steps, tau, x0_hat))
+                    callback(Progress(step, steps, tau, watchdog.zeroed(x0_hat)))
             mean += x / self.draws
         return watchdog.done(mean)

@@ -11,9 +11,11 @@ from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Divergence, PosteriorSampler, Progress
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
 from avdiff.samplers.daps import DAPS
+from avdiff.samplers.dps import DPS
 from avdiff.samplers.gaussian import ExactConditional
 from avdiff.samplers.langevin import Langevin, decayed
 from avdiff.samplers.ode import Euler
+from avdiff.samplers.paradiffuse import OUVE, ParaDiffUSE
 from avdiff.samplers.schedule import PolySchedule
 from avdiff.samplers.shares import MixtureShares
 from avdiff.samplers.width import PosteriorWidth, Proportional
@@ -120,6 +122,32 @@ def test_an_exploding_denoiser_is_blamed() -> None:
     assert failure.step == 2
     assert failure.sigma == pytest.approx(sampler.schedule.sigmas()[1])
     assert caught.value.samples[0].isfinite().all()
+
+
+class Breaking(GaussianProduct):
+    """A denoiser that has no number for the second clip below noise level 0.5."""
+
+    def denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        broken = torch.tensor([1.0, torch.nan if sigma < 0.5 else 1.0])
+        return super().denoise(x, sigma) * broken[:, None, None]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [DAPS(PolySchedule(9, 1.0), ExactConditional(), Euler(1)), DPS(PolySchedule(9, 1.0)), ParaDiffUSE(OUVE(unit=0.5))],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_progress_of_a_clip_that_diverged_is_zero(sampler: PosteriorSampler) -> None:
+    y, told = 0.1 * torch.randn(2, 30), list[Progress]()
+    prior, rng = Breaking(white(0.05, 0.05), 0.05), ClipNoise(0, KEYS)
+    likelihood = bind(GaussianLikelihood(0.05), y)
+    with pytest.raises(Divergence) as caught:
+        sampler.sample(prior, likelihood, (2, 2, 30), like=y, rng=rng, callback=told.append)
+    assert caught.value.clips == [1]
+    first = caught.value.failures[1].step
+    assert first > 1
+    assert all(p.denoised[1].any() == (p.step < first) for p in told)
+    assert all(p.denoised[0].all() for p in told)
 
 
 def test_failures_of_a_warm_start_are_taken_over() -> None:
