@@ -26,6 +26,7 @@ from avdiff.lit.memory import peak_memory, reset_peak
 from avdiff.methods import load_method
 from avdiff.nets.ncsnpp import NCSNpp
 from avdiff.nets.visual import CachedFeatures, TransformerAdapter
+from avdiff.priors.base import ConditionalDiffusionPrior
 from avdiff.priors.edm import EDMPrior
 from avdiff.priors.gaussian import GaussianPrior
 from avdiff.priors.joint import JointPrior
@@ -332,6 +333,16 @@ class _NoDraw(ConditionalSampler):
         return x0_hat
 
 
+class _Talker(GaussianPrior, ConditionalDiffusionPrior):
+    """For counting evaluations: it has a null branch, which is what guidance costs."""
+
+    def embed(self, visual: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.null(*visual.shape[:2])
+
+    def null(self, count: int, frames: int) -> Tensor:
+        return torch.zeros(count, frames, 1)
+
+
 @dataclass(frozen=True)
 class _SomeLevels(PolySchedule):
     """Some levels of a schedule."""
@@ -385,9 +396,10 @@ def _changed(recipe: Recipe, setting: Setting, unit: float) -> Recipe:
 def evaluations_by_step(sampler: DAPS, prior: JointPrior, level: float) -> list[int]:
     """Network evaluations a source of every annealing step; the last has that of `denoise_last` too."""
     layout, counts = (SPEAKER, NOISE), [0]
-    toy = JointPrior(
-        dict.fromkeys(layout, GaussianPrior(prior.sigma_data)), prior.guidance, prior.guidance_interval
-    ).bind(_observation(layout, SAMPLES_PER_FRAME, None), scale=level)
+    toys = {SPEAKER: _Talker(prior.sigma_data), NOISE: GaussianPrior(prior.sigma_data)}
+    toy = JointPrior(toys, prior.guidance, prior.guidance_interval).bind(
+        _observation(layout, SAMPLES_PER_FRAME, None), scale=level
+    )
     plain = replace(sampler, conditional=_NoDraw(), start=None)
     rng, like = ClipNoise(0, ("count",)), torch.zeros(())
     # no likelihood is asked, as nothing is drawn

@@ -124,9 +124,11 @@ class BoundJointPrior:
                     cast(ConditionalDiffusionPrior, prior), observation, [layout[s] for s in sources], batch
                 )
             self._groups.append((prior, sources, cond, null))
+        # guidance takes a second branch of those who are seen
+        self._seen = any(null is not None and null.shape[1] for *_, null in self._groups)
 
     def _guided(self, sigma: float) -> bool:
-        if not self._joint.guidance:
+        if not self._joint.guidance or not self._seen:
             return False
         if self._joint.guidance_interval is None:
             return True

@@ -68,6 +68,17 @@ def test_guidance_outside_its_interval_costs_one_evaluation() -> None:
     assert bound.evaluations == 3
 
 
+@pytest.mark.parametrize("layout", [("offscreen", "noise"), ("noise",)])
+def test_where_nobody_is_seen_guidance_costs_nothing(layout: tuple[str, ...]) -> None:
+    noise = Recorder()
+    noise.conditional = False
+    speech = Recorder()
+    bound = JointPrior({"speaker": speech, "noise": noise}, guidance=1.0).bind(observation(layout))
+    bound.denoise(torch.ones(2, len(layout), 640 * 4), 1.0)
+    assert (speech.calls, noise.calls) == ([2] * ("offscreen" in layout), [2])
+    assert bound.evaluations == 1
+
+
 def test_bounded_lets_no_bin_exceed_the_state_and_the_noise() -> None:
     class Louder(Recorder):
         def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
