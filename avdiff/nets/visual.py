@@ -248,14 +248,18 @@ class TransformerAdapter(nn.Module):
 
     SSNAPS does not say how its 90 M conditioning parameters are spent; six layers of width 1024 come nearest.
 
+    Positions count from the start of a block, and attention ends with it. A longer video is read block by block: side by side
+    from its start, but for the last, which ends with the video and gives only what the others leave.
+
     Args:
         inputs: size of a visual feature, also the width of the layers and of a conditioning vector.
         layers, heads: of the encoder; the feed-forward width is four times `inputs`.
+        window: most video frames of a block: as many as training clips have.
     """
 
-    def __init__(self, inputs: int = 1024, layers: int = 6, heads: int = 16) -> None:
+    def __init__(self, inputs: int = 1024, layers: int = 6, heads: int = 16, window: int = 100) -> None:
         super().__init__()
-        self.dim = inputs
+        self.dim, self.window = inputs, window
         layer = nn.TransformerEncoderLayer(
             inputs, heads, 4 * inputs, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -264,6 +268,13 @@ class TransformerAdapter(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F, inputs) -> (N, F, inputs)."""
+        frames = features.shape[1]
+        starts = range(0, frames - self.window, self.window)  # of all blocks but the last
+        blocks = [self._block(features[:, start : start + self.window]) for start in starts]
+        last = self._block(features[:, max(0, frames - self.window) :])
+        return torch.cat([*blocks, last[:, len(starts) * self.window - frames :]], dim=1)
+
+    def _block(self, features: Tensor) -> Tensor:
         x = self.norm(features)
         return self.encoder(x + _sinusoids(x.shape[1], x.shape[2], x))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from avdiff.nets.visual import LipEncoder, LipSpectrum
+from avdiff.nets.visual import LipEncoder, LipSpectrum, TransformerAdapter
 
 
 def test_the_fit_finds_the_levels_that_made_the_powers() -> None:
@@ -44,3 +44,16 @@ def test_a_frozen_encoder_is_neither_trained_nor_in_training() -> None:
     holder(torch.zeros(1, 3, 96, 96, dtype=torch.uint8)).sum().backward()
     assert all(parameter.grad is None for parameter in holder[0].parameters())
     assert holder[1].weight.grad is not None
+
+
+def test_a_long_video_is_read_in_blocks_as_long_as_training_clips() -> None:
+    adapter = TransformerAdapter(16, layers=1, heads=2, window=10).eval()
+    unbounded = TransformerAdapter(16, layers=1, heads=2, window=1000).eval()
+    unbounded.load_state_dict(adapter.state_dict())
+    features = torch.randn(2, 25, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for frames in (1, 10):
+            assert torch.equal(adapter(features[:, :frames]), unbounded(features[:, :frames]))
+        parts = [unbounded(features[:, first : first + 10]) for first in (0, 10, 15)]
+        assert torch.equal(adapter(features), torch.cat([parts[0], parts[1], parts[2][:, 5:]], dim=1))
+        assert torch.equal(adapter(features[:, :20]), torch.cat(parts[:2], dim=1))
