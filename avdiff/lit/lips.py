@@ -88,18 +88,23 @@ class LipReader(pl.LightningModule):
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
             phoneme, mel, correct = self._losses(batch)
         self.log_dict({"train/phoneme": phoneme, "train/mel": mel}, prog_bar=True)
-        self._log_accuracy("train/accuracy", correct)
+        if len(correct):
+            self.log("train/accuracy", correct.mean(), prog_bar=True)
         return phoneme + 2 * mel
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         phoneme, mel, correct = self._losses(batch)
         values = {"val/phoneme": phoneme, "val/mel": mel}
         self.log_dict(values, prog_bar=True, batch_size=batch["audio"].shape[0], sync_dist=True)
-        self._log_accuracy("val/accuracy", correct, sync_dist=True)
+        self._read += torch.tensor([float(correct.sum()), len(correct)], device=self.device)
 
-    def _log_accuracy(self, name: str, correct: Tensor, sync_dist: bool = False) -> None:
-        if len(correct):
-            self.log(name, correct.mean(), prog_bar=True, batch_size=len(correct), sync_dist=sync_dist)
+    def on_validation_epoch_start(self) -> None:
+        self._read = torch.zeros(2, device=self.device)  # phonemes that were read, of how many
+
+    def on_validation_epoch_end(self) -> None:
+        right, known = self.trainer.strategy.reduce(self._read, reduce_op="sum")
+        if known:
+            self.log("val/accuracy", right / known, prog_bar=True)
 
     def on_validation_end(self) -> None:
         if not self.trainer.sanity_checking:
