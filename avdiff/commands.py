@@ -71,6 +71,11 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _say(text: str) -> None:
+    """Tell the user, to whom brackets are brackets."""
+    Console().print(text, markup=False, highlight=False)
+
+
 def separate(
     video: Path | None,
     mixture: Path | None,
@@ -119,10 +124,10 @@ def separate(
     for item in report.sources:
         seen = ", ".join(f"{a:.2f}-{b:.2f}" for a, b in item.seen) or "-"
         table.add_row(escape(str(item.path)), f"{item.decibels:.1f}", seen)
-    out = Console()
-    out.print(table)
-    for line in (*report.notes, f"{report.seconds:.1f} s. Open {report.folder / 'report.html'}"):
-        out.print(line, markup=False)
+    Console().print(table)
+    for note in report.notes:
+        _say(note)
+    _say(f"{report.seconds:.1f} s. Open {report.folder / 'report.html'}")
 
 
 def models() -> None:
@@ -260,8 +265,8 @@ def benchmark(
         noises=embedded.kinds_of_noise(),
     )
     if results is not None:
-        Console().print(results.summary.read_text(encoding="utf-8"), markup=False, highlight=False)
-        Console().print(f"{results.csv} has every figure.")
+        _say(results.summary.read_text(encoding="utf-8"))
+        _say(f"{results.csv} has every figure.")
         if wandb is not None:
             from avdiff.report.wandb_log import log_means
 
@@ -320,8 +325,8 @@ def _study(
     if results is None:
         return
     page = write_study_page(study, results, lambda data: build(study.data[data], None))
-    Console().print((out / "table.md").read_text(encoding="utf-8"), markup=False, highlight=False)
-    Console().print(f"Open {page}; table.csv, efforts.csv, comparisons.csv and rows/ are beside it.")
+    _say((out / "table.md").read_text(encoding="utf-8"))
+    _say(f"Open {page}; table.csv, efforts.csv, comparisons.csv and rows/ are beside it.")
     if wandb is not None:
         from avdiff.report.wandb_log import log_tables
 
@@ -372,7 +377,7 @@ def _sweep(file: Path, output: Path | None, run: Callable[[Sequence[str]], None]
     for point in sweep.points():
         run([*sweep.arguments(point), "--output", str(out)])
     table = write_sweep_table(sweep, out)
-    Console().print(table.read_text(encoding="utf-8"), markup=False, highlight=False)
+    _say(table.read_text(encoding="utf-8"))
 
 
 def speed(
@@ -454,7 +459,7 @@ def report(results: Sequence[Path], output: Path) -> None:
             )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(collect(parts), encoding="utf-8")
-    Console().print(f"{output} has {len(parts)} tables.")
+    _say(f"{output} has {len(parts)} tables.")
 
 
 def wandb(project: str, entity: str | None, json: Path | None) -> None:
@@ -462,10 +467,10 @@ def wandb(project: str, entity: str | None, json: Path | None) -> None:
     from avdiff.report.wandb_layout import apply_layout, write_layout
 
     if json is not None:
-        Console().print(f"{write_layout(entity or 'entity', project, json)} has the workspace; nothing was sent.")
+        _say(f"{write_layout(entity or 'entity', project, json)} has the workspace; nothing was sent.")
         return
     for address in apply_layout(entity, project):
-        Console().print(f"Open {address}")
+        _say(f"Open {address}")
 
 
 def evaluate(
@@ -497,8 +502,8 @@ def evaluate(
             watch=_watcher(bars),
         )
     results = tabulate(out, f"scores_{scoring.form}", scored, {}, scoring)
-    Console().print(results.summary.read_text(encoding="utf-8"), markup=False, highlight=False)
-    Console().print(f"{results.csv} has every figure.")
+    _say(results.summary.read_text(encoding="utf-8"))
+    _say(f"{results.csv} has every figure.")
 
 
 def _references(
@@ -565,12 +570,12 @@ def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> 
                 try:
                     report = run(separator, output / f"{case.key}_{form}", seed=seed, detector=detector)
                 except NotSeparated as failure:
-                    Console().print(f"{case.key}: {failure}; not scored")
+                    _say(f"{case.key}: {failure}; not scored")
                     continue
                 name = f"real{len(case.faces)}_{form}"
                 if len(report.sources) != len(case.layout):
                     found = len(report.sources) - 1
-                    Console().print(f"{case.key}: {found} faces were found instead of {len(case.faces)}; not scored")
+                    _say(f"{case.key}: {found} faces were found instead of {len(case.faces)}; not scored")
                     continue
                 samples, rate = read_audio(heard)
                 mixture = _fit(resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE), references.shape[1])
@@ -594,7 +599,7 @@ def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> 
         figures = (f"{m.mixture:.2f}", f"{m.estimate:.2f}", f"{m.improvement:+.2f}")
         shown.add_row(m.condition, m.role, m.metric, str(m.sources), *figures)
     Console().print(shown)
-    Console().print(f"{output / 'metrics.csv'} has every figure; every folder beside it has a report.html.")
+    _say(f"{output / 'metrics.csv'} has every figure; every folder beside it has a report.html.")
 
 
 def _fit(x: torch.Tensor, length: int) -> torch.Tensor:
@@ -665,7 +670,7 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
             table.add_row(row, *("-" if value is None else f"{value:.2f}" for value in figures))
             lines.writerow((row, *("" if value is None else f"{value:.4g}" for value in figures)))
     Console().print(table)
-    Console().print(f"The clips and samples.csv are in {folder}.")
+    _say(f"The clips and samples.csv are in {folder}.")
 
 
 def export(checkpoint: Path, preset: str, output: Path) -> None:
