@@ -181,7 +181,7 @@ def _parser() -> _Parser:
         dest="mixtures",
         default="embedded",
         help="the references: embedded, embedded_val, a .jsonl file of avdiff prepare lists, or a .csv file with the "
-        "columns clip, source, reference (and condition, transcript)",
+        "columns clip, source, reference (and condition; transcript, of GRID sentences)",
     )
     sub.add_argument("--speech", type=Path, help="pack of the talkers of a .jsonl list")
     sub.add_argument("--noise", type=Path, help="pack of the noise of a .jsonl list")

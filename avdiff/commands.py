@@ -270,7 +270,7 @@ def benchmark(
         if wandb is not None:
             from avdiff.report.wandb_log import log_means
 
-            log_means(wandb, method, set, results.means, results.csv)
+            log_means(wandb, path.stem, set, results.means, results.csv)
 
 
 def _is_sweep(file: Path) -> bool:

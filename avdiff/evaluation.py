@@ -389,12 +389,13 @@ def _scenes(
         reference = references[index]
         estimates, reasons = _to_score(folder, entry, reference, scoring.consistent)
         noise = reference.layout.index(NOISE)
-        residual = reference.mixture - estimates.sum(0) + estimates[noise]
+        names = source_names(reference.layout)
+        lost = next((reasons[name] for k, name in enumerate(names) if k != noise and name in reasons), "")
+        residual = reference.mixture - sum(estimates[k] for k in range(len(names)) if k != noise)
         signals = [reference.sources[noise], reference.mixture, estimates[noise], residual]
         clean, mixture, estimate, rest = (float(name == truth[entry.key]) for name in heard.transcribe(signals))
-        for metric, found in ((SCENE, estimate), (SCENE_RESIDUAL, rest)):
+        for metric, found, reason in ((SCENE, estimate, reasons.get(names[noise], "")), (SCENE_RESIDUAL, rest, lost)):
             for name, weight in ((metric, 1.0), (metric + SELECTED, clean)):
-                reason = reasons.get(source_names(reference.layout)[noise], "")
                 value = math.nan if reason else found
                 told = Score("noise", name, mixture, value, reason, heard.recogniser.model, weight)
                 rows.append(Row(reference.condition, entry.key, **asdict(told)))

@@ -16,6 +16,7 @@ from avdiff.audio.io import read_audio
 from avdiff.errors import UserError
 from avdiff.types import NOISE, OFFSCREEN, ROLES, SAMPLE_RATE, SPEAKER, Role, source_names
 from datamodules.mixtures import Entry, Mixture, MixtureList
+from datamodules.synthetic.sentences import is_grid_sentence
 
 COLUMNS = ("clip", "source", "reference")
 
@@ -127,6 +128,11 @@ def _read(file: Path) -> dict[str, _Line]:
             )
         line.sources[source] = file.parent / reference
         if row.get("transcript"):
+            if not is_grid_sentence(row["transcript"]):
+                raise UserError(
+                    f"line {table.line_num} of {file} has the transcript {row['transcript']!r}, which is no GRID sentence "
+                    "(bin blue at f two now); leave the column empty: --wer tells word errors of any speech"
+                )
             line.transcripts[source] = row["transcript"]
     if not lines:
         raise UserError(f"{file} holds no mixture")

@@ -80,10 +80,11 @@ class SceneModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        network = self.network
+        network, of = self.network, self.trainer.datamodule.classes  # type: ignore[attr-defined]
         checkpoint["scene"] = {
             "network": type(network).__name__,
             "classes": network.classes,
+            "names": list(of.coarse if self.superclasses else of.fine),
             "width": network.width,
             "superclasses": self.superclasses,
         }

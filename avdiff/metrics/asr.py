@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from avdiff.errors import UserError
@@ -43,21 +44,27 @@ class _Transformers(Recogniser):
         model: id on the Hugging Face hub, or a folder.
         network, processor: as `from_pretrained` gives them.
         batch: clips at a time.
+
+    Attributes:
+        longest: samples that the network hears of a clip; a longer one is cut into such pieces. None: however many there are.
     """
+
+    longest: int | None = None
 
     def __init__(self, model: str, network: Any, processor: Any, batch: int) -> None:
         self.model, self.network, self.processor, self.batch = model, network.eval(), processor, batch
 
     @torch.inference_mode()
     def transcribe(self, clips: Sequence[Tensor]) -> list[str]:
-        heard = [""] * len(clips)
+        heard: list[list[str]] = [[] for _ in clips]
         loud = [i for i, clip in enumerate(clips) if clip.isfinite().all() and clip.any()]
-        for start in range(0, len(loud), self.batch):
-            rows = loud[start : start + self.batch]
-            arrays = [clips[i].cpu().float().numpy() for i in rows]
-            for i, text in zip(rows, self._texts(arrays), strict=True):
-                heard[i] = text.strip()
-        return heard
+        pieces = [(i, piece) for i in loud for piece in clips[i].split(self.longest or len(clips[i])) if piece.any()]
+        for start in range(0, len(pieces), self.batch):
+            rows = pieces[start : start + self.batch]
+            arrays = [piece.cpu().float().numpy() for _, piece in rows]
+            for (i, _), text in zip(rows, self._texts(arrays), strict=True):
+                heard[i].append(text.strip())
+        return [" ".join(filter(None, texts)) for texts in heard]
 
     def _inputs(self, arrays: list[Any], **options: Any) -> dict[str, Tensor]:
         inputs = self.processor(arrays, sampling_rate=SAMPLE_RATE, return_tensors="pt", **options)
@@ -69,7 +76,9 @@ class _Transformers(Recogniser):
 
 
 class Whisper(_Transformers):
-    """Whisper (arXiv 2212.04356): English, greedy, no time stamps, no temperature to fall back on; up to 30 s."""
+    """Whisper (arXiv 2212.04356): English, greedy, no time stamps, no temperature to fall back on; 30 s at a time."""
+
+    longest = 30 * SAMPLE_RATE
 
     def _texts(self, arrays: list[Any]) -> list[str]:
         inputs = self._inputs(arrays, return_attention_mask=True)
@@ -106,7 +115,7 @@ def load_recogniser(model: str, device: torch.device | str = "cpu", batch: int =
         batch: clips at a time.
 
     Raises:
-        UserError: the weights are not at hand, or are of another kind.
+        UserError: the weights are not at hand, or cannot be read, or are of another kind.
     """
     import transformers
 
@@ -124,12 +133,17 @@ def load_recogniser(model: str, device: torch.device | str = "cpu", batch: int =
         )
     kind, name = _KINDS[config.model_type]
     dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
-    network = getattr(transformers, name).from_pretrained(source, dtype=dtype).to(device)
-    return kind(source, network, transformers.AutoProcessor.from_pretrained(source), batch)
+    try:
+        network = getattr(transformers, name).from_pretrained(source, dtype=dtype).to(device)
+        processor = transformers.AutoProcessor.from_pretrained(source)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"the weights of {source} cannot be read: {' '.join(str(error).split())}") from error
+    return kind(source, network, processor, batch)
 
 
 class Heard:
-    """What a recogniser heard, kept by the audio itself: no clip is transcribed twice, and no stale line is ever used.
+    """What a recogniser heard, kept by the audio itself and, of a folder, by its files' sizes and times: no clip is transcribed
+    twice, and no stale line is ever used.
 
     Args:
         recogniser: the model.
@@ -138,7 +152,9 @@ class Heard:
 
     def __init__(self, recogniser: Recogniser, folder: Path) -> None:
         self.recogniser = recogniser
-        name = hashlib.blake2b(recogniser.model.encode(), digest_size=4).hexdigest()
+        files = [file.stat() for file in sorted(Path(recogniser.model).glob("*")) if file.is_file()]
+        version = "".join(f" {of.st_size} {of.st_mtime_ns}" for of in files)
+        name = hashlib.blake2b(f"{recogniser.model}{version}".encode(), digest_size=4).hexdigest()
         self.file = folder / f"{recogniser.model.strip('/').rsplit('/', 1)[-1]}-{name}.jsonl"
         self._lines: dict[str, str] = {}
         if self.file.is_file():

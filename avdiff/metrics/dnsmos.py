@@ -24,7 +24,7 @@ class Dnsmos:
         weights: folder with DNSMOS/sig_bak_ovr.onnx and DNSMOS/model_v8.onnx of github.com/microsoft/DNS-Challenge.
 
     Raises:
-        UserError: one of them is missing.
+        UserError: one of them is missing, or cannot be read.
     """
 
     weights: Path
@@ -35,6 +35,12 @@ class Dnsmos:
                 raise UserError(
                     f"{self.weights} has no {name}; give the folder that holds DNSMOS/ of github.com/microsoft/DNS-Challenge"
                 )
+            try:
+                implementation._cached_load_session(str(Path(self.weights).resolve() / name), torch.device("cpu"), 1)
+            except Exception as error:  # onnxruntime's own, by what is wrong with the file
+                raise UserError(
+                    f"{Path(self.weights) / name} is damaged or no ONNX network ({type(error).__name__}); fetch it again"
+                ) from error
 
     def __call__(self, estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
         """Overall quality of the estimate (T,), from 1 to 5; the reference is not looked at.

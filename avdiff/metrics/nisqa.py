@@ -25,7 +25,7 @@ class Nisqa:
         weights: nisqa.tar of github.com/gabrielmittag/NISQA, or its folder.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it holds something else.
     """
 
     weights: Path
@@ -36,11 +36,24 @@ class Nisqa:
                 f"{self.weights} is not NISQA's {WEIGHTS}; fetch weights/{WEIGHTS} of github.com/gabrielmittag/NISQA "
                 f"(NISQA v2.0) and give its path. {LICENCE}"
             )
+        self._use()
+        try:
+            implementation._load_nisqa_model()
+        except Exception as error:  # whatever torch and the network make of another file
+            raise UserError(
+                f"{self._file} is damaged or not NISQA v2.0 ({type(error).__name__}); fetch it again"
+            ) from error
 
     @property
     def _file(self) -> Path:
         given = Path(self.weights)
         return given / WEIGHTS if given.is_dir() else given
+
+    def _use(self) -> None:
+        folder = str(self._file.resolve().parent)
+        if folder != implementation.NISQA_DIR:
+            implementation.NISQA_DIR = folder
+            implementation._load_nisqa_model.cache_clear()
 
     def dimensions(self, clip: Tensor, sample_rate: int) -> dict[str, float]:
         """Overall quality and its four dimensions, each from 1 to 5, of a clip (T,) at any rate.
@@ -49,10 +62,7 @@ class Nisqa:
             Undefined: it is silent, not finite, too short (about 0.2 s) or too long (about 52 s).
         """
         samples = torch.from_numpy(clip_array(clip, "estimate")).float()
-        folder = str(self._file.resolve().parent)
-        if folder != implementation.NISQA_DIR:
-            implementation.NISQA_DIR = folder
-            implementation._load_nisqa_model.cache_clear()
+        self._use()
         try:
             values = implementation.non_intrusive_speech_quality_assessment(samples, sample_rate)
         except RuntimeError as error:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from avdiff.errors import UserError
-from avdiff.nets.state import checkpoint_part, first_difference
+from avdiff.nets.state import checkpoint_part, first_difference, read_preset
 from avdiff.priors.edm import EDMPrior
 from avdiff.priors.presets import PRESETS
 
@@ -47,11 +47,11 @@ def load_prior(source: str) -> EDMPrior:
                 f"prior {source!r}: {file} does not exist; give {' or '.join(SHIPPED)} for a shipped prior, "
                 "a folder that `avdiff export` wrote, or the file of a BUDDy checkpoint"
             )
-    preset = yaml.safe_load(config.read_text())["preset"]
+    preset, state = read_preset(folder)
     if preset not in PRESETS:
         raise UserError(f"{config} names the unknown preset {preset!r}; the presets are {', '.join(PRESETS)}")
     prior = PRESETS[preset]()
-    state = {name: tensor.float() for name, tensor in load_file(weights).items()}
+    state = {name: tensor.float() for name, tensor in state.items()}
     own = prior.state_dict()
     if odd := first_difference(own, state):
         raise UserError(
@@ -83,8 +83,6 @@ def export_checkpoint(checkpoint: Path, preset: str, folder: Path) -> None:
         UserError: the checkpoint is missing, or does not fit the preset.
     """
     prior = checkpoint_part(checkpoint, "prior")
-    expected = PRESETS[preset]().state_dict().keys()
-    if prior.keys() != expected:
-        odd = sorted(prior.keys() ^ expected)[0]
+    if odd := first_difference(PRESETS[preset]().state_dict(), prior):
         raise UserError(f"{checkpoint} does not fit preset {preset}: first difference at {odd!r}")
     save_prior(folder, preset, prior)

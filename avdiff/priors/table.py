@@ -45,10 +45,10 @@ def model_table(seconds: float = 4.0) -> list[ModelRow]:
     with torch.device("meta"), torch.no_grad():
         for name, preset in PRESETS.items():
             prior = preset().eval()
-            rows.append(ModelRow(name, count_parameters(prior), *_operations(prior, seconds, frames), _summary(preset)))
+            rows.append(ModelRow(name, count_parameters(prior), *_operations(prior, seconds, frames), summary(preset)))
         braven, crops = BRAVEn(), torch.zeros(1, frames, CROP, CROP, dtype=torch.uint8)
         video = count_operations(lambda: braven(crops))
-    rows.append(ModelRow("braven_large", count_parameters(braven), 0, video, _summary(BRAVEn)))
+    rows.append(ModelRow("braven_large", count_parameters(braven), 0, video, summary(BRAVEn)))
     return rows
 
 
@@ -67,5 +67,6 @@ def _operations(prior: EDMPrior, seconds: float, frames: int) -> tuple[int, int]
     return forward, count_operations(lambda: prior.embed(visual))
 
 
-def _summary(described: object) -> str:
-    return (described.__doc__ or "").strip().splitlines()[0]
+def summary(described: object) -> str:
+    """The first paragraph of a docstring."""
+    return " ".join((described.__doc__ or "").strip().split("\n\n")[0].split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -62,7 +63,7 @@ def _table(lines: Sequence[Any]) -> Any:
 def _artifact(run: Any, name: str, files: Sequence[Path]) -> None:
     import wandb
 
-    artifact = wandb.Artifact(name, type="results")
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", name, flags=re.ASCII), type="results")
     for file in files:
         artifact.add_file(str(file))
     run.log_artifact(artifact)

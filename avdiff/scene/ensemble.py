@@ -14,6 +14,7 @@ from avdiff.audio.scenes import Classes
 from avdiff.errors import UserError
 from avdiff.metrics.asr import Recogniser
 from avdiff.nets.scene import SceneFCNN, SceneFsFCNN, SceneNet, SceneResNet
+from avdiff.nets.state import read_checkpoint
 from avdiff.scene.features import SCENE_RATE, log_mel, with_differences
 from avdiff.scene.fusion import fuse
 from avdiff.types import SAMPLE_RATE
@@ -33,7 +34,7 @@ class SceneEnsemble(Recogniser):
     def __init__(self, fine: Sequence[SceneNet], coarse: Sequence[SceneNet], classes: Classes) -> None:
         self.fine, self.coarse = nn.ModuleList(fine).eval(), nn.ModuleList(coarse).eval()
         self.classes = classes
-        digest = hashlib.blake2b(digest_size=4)
+        digest = hashlib.blake2b(repr(classes.fine).encode(), digest_size=4)
         for value in (*self.fine.state_dict().values(), *self.coarse.state_dict().values()):
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         self.model = f"two-stage scenes {digest.hexdigest()}"
@@ -61,23 +62,24 @@ def load_ensemble(folder: Path, classes: Classes) -> SceneEnsemble:
     """The networks that `make train-scene` left: `<folder>/*/checkpoints/last.ckpt`.
 
     Raises:
-        UserError: there are none of classes or none of superclasses, or one has another number of outputs.
+        UserError: there are none of classes or none of superclasses, or one was trained on others.
     """
     fine, coarse = list[SceneNet](), list[SceneNet]()
     for file in sorted(folder.glob("*/checkpoints/last.ckpt")):
-        saved = torch.load(file, map_location="cpu", weights_only=True)
+        saved = read_checkpoint(file)
         if "scene" not in saved:
             raise UserError(f"{file} is no checkpoint of a scene classifier; give a folder that make train-scene left")
         told = saved["scene"]
+        wanted = list(classes.coarse if told["superclasses"] else classes.fine)
+        if told.get("names") != wanted:
+            raise UserError(
+                f"{file} tells {', '.join(told.get('names', ['other scenes']))} apart, not {', '.join(wanted)}; "
+                "give the classifier of these scenes"
+            )
         network = NETWORKS[told["network"]](told["classes"], told["width"])
         prefix = "network."
         weights = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
         network.load_state_dict(weights)
-        wanted = len(classes.coarse if told["superclasses"] else classes.fine)
-        if network.classes != wanted:
-            raise UserError(
-                f"{file} tells {network.classes} classes apart, not {wanted}; give the classifier of these scenes"
-            )
         (coarse if told["superclasses"] else fine).append(network)
     if not fine or not coarse:
         raise UserError(

@@ -9,7 +9,7 @@ from avdiff.nets.count import count_operations, count_parameters
 from avdiff.nets.flowavse import FlowAVSE
 from avdiff.nets.ravss import RAVSS
 from avdiff.nets.visual import CachedFeatures, VisualEncoder
-from avdiff.priors.table import ModelRow
+from avdiff.priors.table import ModelRow, summary
 from avdiff.separators.presets import PRESETS, System
 from avdiff.types import SAMPLE_RATE, VIDEO_FPS
 
@@ -25,8 +25,7 @@ def system_table(seconds: float = 4.0) -> list[ModelRow]:
     with torch.device("meta"), torch.no_grad():
         for name, preset in PRESETS.items():
             system = preset().eval().requires_grad_(False)
-            summary = (preset.__doc__ or "").strip().splitlines()[0]
-            rows.append(ModelRow(name, count_parameters(system), *_operations(system, seconds), summary))
+            rows.append(ModelRow(name, count_parameters(system), *_operations(system, seconds), summary(preset)))
     return rows
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from avdiff.files import whole
 from datamodules.synthetic.noises import NOISE_SPLITS, make_noise
 from datamodules.synthetic.process import Process
 from datamodules.synthetic.sentences import SPLITS
@@ -194,7 +195,8 @@ def fill(
         for array in arrays.values():
             array.resize(have)
         meta = folder / "meta.jsonl"
-        meta.write_text("".join(_lines(meta)[:have]))
+        with whole(meta) as partial:
+            partial.write_text("".join(_lines(meta)[:have]))
         made = _make(make, range(have, clips), workers or os.cpu_count() or 1)
         for start in range(have, clips, _BATCH):
             batch = [next(made) for _ in range(min(_BATCH, clips - start))]

@@ -85,6 +85,12 @@ def split_of(sentence: str) -> str:
     return SPLITS[int(np.searchsorted(np.cumsum(_SHARES)[:-1], share, side="right"))]
 
 
+def is_grid_sentence(text: str) -> bool:
+    """Whether a text is one of the grammar, in letters of any case."""
+    words = text.lower().split()
+    return len(words) == len(GRID_SLOTS) and all(word in slot for word, slot in zip(words, GRID_SLOTS, strict=True))
+
+
 def grid_sentence(rng: np.random.Generator, split: str) -> str:
     """A random GRID sentence of a split: command, colour, preposition, letter, digit, adverb."""
     return _draw(lambda: " ".join(_pick(rng, slot) for slot in GRID_SLOTS), split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,24 @@ def test_what_is_no_recogniser(tmp_path: Path) -> None:
         load_recogniser(str(tmp_path))
 
 
+def test_weights_that_cannot_be_read(whisper: Path, tmp_path: Path) -> None:
+    for file in whisper.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    with pytest.raises(UserError, match=r"the weights of .* cannot be read: .* no file named"):
+        load_recogniser(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"the weights of .* cannot be read"):
+        load_recogniser(str(tmp_path))
+
+
+def test_whisper_hears_all_of_a_long_clip(whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recogniser = load_recogniser(str(whisper), batch=2)
+    monkeypatch.setattr(recogniser, "_texts", lambda arrays: [f"{len(array) / 16_000:g}" for array in arrays])
+    long = torch.ones(75 * 16_000)
+    long[30 * 16_000 : 60 * 16_000] = 0
+    assert recogniser.transcribe([torch.ones(70 * 16_000), torch.ones(16_000), long]) == ["30 30 10", "1", "30 15"]
+
+
 class Counting(Recogniser):
     """Says how long a clip is, and remembers how many it was given."""
 
@@ -144,6 +163,18 @@ def test_no_clip_is_transcribed_twice(tmp_path: Path) -> None:
     assert second.given == 2
     assert Heard(second, tmp_path).transcribe([0.5 * clip for clip in clips(1)]) == ["8000 samples"]
     assert second.given == 3, "other audio is another clip"
+
+
+def test_other_weights_in_a_folder_hear_anew(tmp_path: Path) -> None:
+    class Local(Counting):
+        model = str(tmp_path / "weights")
+
+    (tmp_path / "weights").mkdir()
+    for content in ("old", "newer"):
+        (tmp_path / "weights" / "model.safetensors").write_text(content)
+        recogniser = Local()
+        Heard(recogniser, tmp_path / "heard").transcribe(clips(1))
+        assert recogniser.given == 1
 
 
 def test_one_normaliser_and_its_errors() -> None:

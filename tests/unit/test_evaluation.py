@@ -241,9 +241,14 @@ def test_scores_are_of_the_references_that_they_were_made_against(tmp_path: Path
         ([("a", "voice", "x.wav")], ("clip", "source", "reference"), "names the source 'voice'"),
         ([("a", "speaker2", "x.wav")], ("clip", "source", "reference"), "are called speaker1"),
         (
-            [("a", "speaker1", "x.wav", "bin"), ("a", "speaker2", "x.wav", "")],
+            [("a", "speaker1", "x.wav", "bin blue at f two now"), ("a", "speaker2", "x.wav", "")],
             ("clip", "source", "reference", "transcript"),
             "transcripts of some talkers only",
+        ),
+        (
+            [("a", "speaker1", "x.wav", "the old farmer watched the river")],
+            ("clip", "source", "reference", "transcript"),
+            r"line 2 of .* 'the old farmer watched the river', which is no GRID sentence",
         ),
     ],
 )

@@ -131,6 +131,18 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
         choose_metrics(["dnsmos"], dnsmos=tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04torn"])
+def test_weights_that_are_something_else(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "nisqa.tar").write_bytes(content)
+    with pytest.raises(UserError, match=r"nisqa.tar is damaged or not NISQA v2.0"):
+        choose_metrics(["nisqa"], nisqa=tmp_path)
+    (tmp_path / "DNSMOS").mkdir()
+    for name in ("sig_bak_ovr.onnx", "model_v8.onnx"):
+        (tmp_path / "DNSMOS" / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"sig_bak_ovr.onnx is damaged or no ONNX network"):
+        choose_metrics(["dnsmos"], dnsmos=tmp_path)
+
+
 def test_dnsmos_asks_the_networks_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Network:
         """Stands for an ONNX session: tells the mean of what it hears, P.808 alone or three figures."""

@@ -178,6 +178,21 @@ def test_it_learns_tones_and_comes_back_from_its_checkpoints(tmp_path: Path) -> 
         load_ensemble(tmp_path, ESC10)
 
 
+def test_a_classifier_of_other_scenes_is_refused(tmp_path: Path) -> None:
+    for name, classes, superclasses in (("fine", 10, False), ("coarse", 3, True)):
+        network = SceneFCNN(classes, 2)
+        told = {
+            "network": "SceneFCNN", "classes": classes, "width": 2, "superclasses": superclasses,
+            "names": list(ESC10.coarse if superclasses else ESC10.fine),
+        }  # fmt: skip
+        state = {f"network.{key}": value for key, value in network.state_dict().items()}
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        torch.save({"scene": told, "state_dict": state}, tmp_path / name / "checkpoints" / "last.ckpt")
+    assert load_ensemble(tmp_path, ESC10).classes == ESC10
+    with pytest.raises(UserError, match="tells living, machine, nature apart, not indoor, outdoor, transportation"):
+        load_ensemble(tmp_path, DCASE2020)
+
+
 class Park(MixtureList):
     """Noise that is a constant: its sign is its scene."""
 
@@ -217,3 +232,13 @@ def test_scenes_of_mixtures_estimates_and_residuals(tmp_path: Path) -> None:
     assert means["scene_residual"] == pytest.approx((1 / 3, 2 / 3, 3))
     assert means["scene_residual_selected"] == pytest.approx((1 / 2, 1.0, 2))
     assert not any(math.isnan(row.estimate) for row in rows if row.metric.startswith("scene"))
+
+
+def test_what_is_left_without_a_talker_who_is_missing_has_a_reason(tmp_path: Path) -> None:
+    for index in range(3):
+        (tmp_path / f"park/{index}").mkdir(parents=True)
+        soundfile.write(tmp_path / f"park/{index}" / "noise.wav", np.full(100, 0.5), 16_000, "FLOAT")
+    rows = {row.metric: row for row in score_folder(tmp_path, Park(), Scoring({}, scenes=Signs())).rows}
+    assert not math.isnan(rows["scene"].estimate)
+    assert math.isnan(rows["scene_residual"].estimate)
+    assert rows["scene_residual"].reason == "there is no estimate"

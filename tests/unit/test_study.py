@@ -426,8 +426,10 @@ def test_word_errors_of_two_recognisers_stand_side_by_side(monkeypatch: pytest.M
     assert page.rows == [["a", "0.25 (-0.75)", "0.50 (-0.50)"]]
     run = MagicMock(summary={})
     run.__enter__.return_value = run
-    monkeypatch.setitem(sys.modules, "wandb", MagicMock(init=lambda **_: run))
-    log_means("project", "a", [], means, Path("rows.csv"))
+    wandb = MagicMock(init=lambda **_: run)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    log_means("project", "my method", [], means, Path("rows.csv"))
+    assert wandb.Artifact.call_args.args == ("my_method-rows",)  # W&B takes no other characters
     assert {name: run.summary[f"c/speaker/wer ({name})"] for name in ("one", "other")} == {"one": 0.25, "other": 0.5}
 
 
