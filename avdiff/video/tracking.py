@@ -81,6 +81,8 @@ class FaceTracker:
             scene; it ends every track.
         jump: change that may be one, as between two heads before the same wall; a face continues its track unless it is known
             to be another's, and so does one that was not seen for a while.
+        another: distance of identity vectors, as a multiple of the detector's `same_person`, from which a face is known to be
+            another's: a head that is turned lies far from itself as well.
         descriptions: identity vectors taken of a track, two seconds apart; their mean is the track's.
     """
 
@@ -93,6 +95,7 @@ class FaceTracker:
         bridge: int = 5,
         cut: float = 24.0,
         jump: float = 6.0,
+        another: float = 1.2,
         descriptions: int = 3,
     ) -> None:
         self.detector = detector
@@ -101,6 +104,7 @@ class FaceTracker:
         self.bridge = bridge
         self.cut = cut
         self.jump = jump
+        self.another = another
         self.descriptions = descriptions
 
     def track(self, frames: Iterable[np.ndarray]) -> list[Track]:
@@ -186,7 +190,7 @@ class FaceTracker:
     def _another(self, track: _Growing, frame: np.ndarray, face: Face) -> bool:
         """Whether a face is known to be of another person than the track."""
         identity = self.detector.describe(frame, face) if track.identities else None
-        return identity is not None and _apart(track.identities, identity) >= self.detector.same_person
+        return identity is not None and _apart(track.identities, identity) >= self.another * self.detector.same_person
 
     def _finish(self, track: _Growing) -> Track:
         at = np.array(list(track.found))
