@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 import torchaudio
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
+from avdiff.lit.written import WrittenModel
 from avdiff.nets.visual import LipEncoder
 from avdiff.rng import drawn_by
 from avdiff.types import SAMPLE_RATE
@@ -23,7 +23,7 @@ MELS = 24
 HOPS = 4  # spectrogram frames a video frame: 10 ms
 
 
-class LipReader(pl.LightningModule):
+class LipReader(WrittenModel):
     """Two tasks on the features of each video frame: its phoneme (cross-entropy), and the log-mel spectrum heard in it (L1).
 
     The second needs no labels, so real talkers take part.
@@ -106,18 +106,10 @@ class LipReader(pl.LightningModule):
         if known:
             self.log("val/accuracy", right / known, prog_bar=True)
 
-    def on_validation_end(self) -> None:
-        if not self.trainer.sanity_checking:
-            self._write()
-
-    def on_fit_end(self) -> None:  # of one that was ended before its last validation this is all that is left to do
-        self._write()
-
-    def _write(self) -> None:
-        if self.out is not None and self.trainer.is_global_zero:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            state = {f"encoder.{name}": tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
-            save_file(state, self.out)
+    def write(self, out: Path) -> None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        state = {f"encoder.{name}": tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
+        save_file(state, out)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from avdiff.em.base import FLOOR, cost
+from avdiff.lit.written import WrittenModel
 from avdiff.priors.factorisation import activations
 from avdiff.priors.nmf import Dictionary, save_dictionary
 
 
-class DictionaryModel(pl.LightningModule):
+class DictionaryModel(WrittenModel):
     """min over W of E[min over H of |s|² / (H W) + ln H W]: Itakura-Saito NMF of clean speech, a batch of clips at a time.
 
     For every batch H is found by multiplicative updates; W follows the gradient, of its logarithm.
@@ -54,16 +54,8 @@ class DictionaryModel(pl.LightningModule):
         audio = batch["audio"]
         self.log("val/loss", self.loss(audio), prog_bar=True, batch_size=len(audio), sync_dist=True)
 
-    def on_validation_end(self) -> None:
-        if not self.trainer.sanity_checking:
-            self._write()
-
-    def on_fit_end(self) -> None:  # of one that was ended before its last validation this is all that is left to do
-        self._write()
-
-    def _write(self) -> None:
-        if self.out is not None and self.trainer.is_global_zero:
-            save_dictionary(self.out, self.dictionary)
+    def write(self, out: Path) -> None:
+        save_dictionary(out, self.dictionary)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)

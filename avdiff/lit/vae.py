@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from avdiff.audio.mixing import power
 from avdiff.errors import UserError
 from avdiff.lit.lips import augment
 from avdiff.lit.supervised import zero_of
+from avdiff.lit.written import WrittenModel
 from avdiff.nets.vae import Gaussian
 from avdiff.nets.visual import VisualEncoder
 from avdiff.priors.vae import PRESETS, ConditionalVAE, MinVAE, SpeechVAE, load_lips, load_vae, save_vae
@@ -199,7 +199,7 @@ def objective(preset: str, lips: VisualEncoder, alpha_rate: float) -> Objective:
     return ConditionalObjective(vae, mixed=preset == "mixed_vae")
 
 
-class VAEModel(pl.LightningModule):
+class VAEModel(WrittenModel):
     """One or several VAEs, trained side by side on the same clips: the lips, which cost most, are then read once for all.
 
     A batch is one of `datamodules.training_mixtures`: `mixture` (B, T), `sources` (B, K + 1, T), `visual` (B, K, F, ...), `seen`
@@ -308,17 +308,9 @@ class VAEModel(pl.LightningModule):
         for each in self._objectives().values():
             each.before_step()
 
-    def on_validation_end(self) -> None:
-        if not self.trainer.sanity_checking:
-            self._write()
-
-    def on_fit_end(self) -> None:  # of one that was ended before its last validation this is all that is left to do
-        self._write()
-
-    def _write(self) -> None:
-        if self.out is not None and self.trainer.is_global_zero:
-            for name, each in self._objectives().items():
-                save_vae(self.out / name, name, self.source, each.vae)
+    def write(self, out: Path) -> None:
+        for name, each in self._objectives().items():
+            save_vae(out / name, name, self.source, each.vae)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         parameters = [p for p in self.parameters() if p.requires_grad]
