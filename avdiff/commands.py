@@ -73,7 +73,7 @@ def _device(name: str) -> torch.device:
 
 def _say(text: str) -> None:
     """Tell the user, to whom brackets are brackets."""
-    Console().print(text, markup=False, highlight=False)
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def separate(
