@@ -63,8 +63,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name} is no device that avdiff runs on; give auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {name} was given but torch sees no CUDA GPU here; give --device cpu")
@@ -213,8 +213,7 @@ def benchmark(
             "--lips": lips != "right",
             "--seed": seed is not None,
         }
-        if odd := [name for name, of in given.items() if of]:
-            raise UserError(f"{odd[0]} is not for a file, which says this itself; change {file}, or leave {odd[0]} out")
+        _refuse(given, f"a file, which says this itself; change {file}")
         if _is_sweep(file):
             given = {
                 "--part": part,
@@ -224,10 +223,7 @@ def benchmark(
                 **{f"--{name}": of for name, of in vars(measures).items()},
                 "--workers": measures.workers is not None,
             }
-            if odd := [name for name, of in given.items() if of]:
-                raise UserError(
-                    f"{odd[0]} is not for a sweep, whose command has its options; change {file}, or leave {odd[0]} out"
-                )
+            _refuse(given, f"a sweep, whose command has its options; change {file}")
             _sweep(file, output, run)
         else:
             _study(file, output, devices, batch, part, wandb, measures)
@@ -271,6 +267,12 @@ def benchmark(
             from avdiff.report.wandb_log import log_means
 
             log_means(wandb, path.stem, set, results.means, results.csv)
+
+
+def _refuse(given: Mapping[str, Any], what: str) -> None:
+    """Options that were given do not go with something."""
+    if odd := [name for name, of in given.items() if of]:
+        raise UserError(f"{odd[0]} is not for {what}, or leave {odd[0]} out")
 
 
 def _is_sweep(file: Path) -> bool:
@@ -491,7 +493,8 @@ def evaluate(
         raise UserError(f"there is no folder {folder}; give one with <clip>/<source>.wav")
     references = _references(mixtures, speech, noise, clips, condition)
     scoring = measures.scoring(references)
-    out = output or folder.resolve().with_name(f"{folder.resolve().name}_scores")
+    here = folder.resolve()
+    out = output or here.with_name(f"{here.name}_scores")
     with _bars() as bars:
         scored = score_folder(
             folder,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from avdiff.audio.consistency import make_consistent
 from avdiff.errors import UserError
-from avdiff.files import whole
+from avdiff.files import stamp, whole
 from avdiff.lit.store import FAILURE, RECORD
 from avdiff.metrics.asr import Heard, Recogniser
 from avdiff.metrics.evaluate import CORE, METRICS, Metric, best_order, score
@@ -224,7 +224,7 @@ def _stamp(folder: Path, entry: Listed, references: References, index: int) -> d
     """What the scores of a clip are of: size and time of its files, and which mixture."""
     files = {name: folder / entry.key / f"{name}.wav" for name in source_names(entry.layout)}
     files["failure"] = folder / entry.key / FAILURE
-    found = {name: [file.stat().st_size, file.stat().st_mtime_ns] for name, file in files.items() if file.is_file()}
+    found = {name: of for name, file in files.items() if (of := stamp(file))}
     return {**found, "mixture": identity(references, index)}
 
 

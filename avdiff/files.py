@@ -19,6 +19,11 @@ def whole(file: Path) -> Iterator[Path]:
     partial.replace(file)
 
 
+def stamp(file: Path) -> list[int]:
+    """Size and time, by which a file is known to be the same; nothing where there is none."""
+    return [file.stat().st_size, file.stat().st_mtime_ns] if file.is_file() else []
+
+
 def yaml_fault(error: yaml.YAMLError) -> str:
     """What is wrong with a YAML file, and where, in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avdiff.audio.io import read_audio
 from avdiff.errors import UserError
+from avdiff.files import stamp
 from avdiff.types import NOISE, OFFSCREEN, ROLES, SAMPLE_RATE, SPEAKER, Role, source_names
 from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.synthetic.sentences import is_grid_sentence
@@ -62,13 +63,8 @@ class WavList(MixtureList):
 
     def version(self, index: int) -> str:
         line = [*self._lines.values()][index]
-        files = {name: (str(file.resolve()), *_stat(file)) for name, file in sorted(line.sources.items())}
+        files = {name: (str(file.resolve()), *stamp(file)) for name, file in sorted(line.sources.items())}
         return json.dumps([line.condition, files, line.transcripts], sort_keys=True)
-
-
-def _stat(file: Path) -> tuple[int, ...]:
-    """Size and time; nothing for a file that is not there."""
-    return (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else ()
 
 
 def _signal(file: Path) -> Tensor:

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
 from avdiff.lit.written import WrittenModel
+from avdiff.nets.state import read_weights
 from avdiff.nets.visual import LipEncoder
 from avdiff.rng import drawn_by
 from avdiff.types import SAMPLE_RATE
@@ -53,7 +54,7 @@ class LipReader(WrittenModel):
         if initial is not None:
             if not initial.is_file():
                 raise UserError(f"initial weights {initial} do not exist; leave out --model.init_args.initial")
-            state = {name.removeprefix("encoder."): value for name, value in load_file(initial).items()}
+            state = {name.removeprefix("encoder."): value for name, value in read_weights(initial).items()}
             encoder.load_state_dict(state)
         self.encoder, self.learning_rate, self.out, self.seed = encoder, learning_rate, out, seed
         self.classify = nn.Linear(encoder.dim, phonemes)

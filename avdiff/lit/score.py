@@ -12,13 +12,13 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from safetensors.torch import load_file
 from torch import Tensor
 
 from avdiff.errors import UserError
 from avdiff.lit.covariance import RandomCovariance
 from avdiff.lit.lips import augment
 from avdiff.lit.muon import Muon, hidden_matrices
+from avdiff.nets.state import read_weights
 from avdiff.nets.visual import LipSpectrum
 from avdiff.priors.edm import EDMPrior
 from avdiff.rng import drawn_by
@@ -138,7 +138,7 @@ class ScoreModel(pl.LightningModule):
             raise UserError(
                 f"initial weights {file} do not exist; train them first or leave out --model.init_args.initial"
             )
-        state = {name: tensor.float() for name, tensor in load_file(file).items()}
+        state = {name: tensor.float() for name, tensor in read_weights(file).items()}
         missing, unexpected = self.prior.load_state_dict(state, strict=False)
         if unexpected:
             raise UserError(f"{file} holds {unexpected[0]!r}, which this prior has not; it belongs to another preset")

@@ -11,13 +11,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from avdiff.errors import UserError
 from avdiff.lit.lips import augment
-from avdiff.nets.state import first_difference
+from avdiff.nets.state import first_difference, read_weights
 from avdiff.nets.visual import VisualEncoder
 from avdiff.rng import drawn_by
 
@@ -63,7 +62,7 @@ class SupervisedModel(pl.LightningModule):
             if not file.is_file():
                 raise UserError(f"initial weights {file} do not exist; leave out --model.init_args.initial")
             own = network.state_dict()
-            state = {name: value.to(own[name].dtype) for name, value in load_file(file).items() if name in own}
+            state = {name: value.to(own[name].dtype) for name, value in read_weights(file).items() if name in own}
             if odd := first_difference(own, state):
                 raise UserError(f"{file} does not fit this network: first difference at {odd!r}")
             network.load_state_dict(state)
@@ -136,7 +135,7 @@ def _load_lips(encoder: VisualEncoder, source: str) -> None:
         )
     state = {
         name.removeprefix("encoder."): value.float()
-        for name, value in load_file(file).items()
+        for name, value in read_weights(file).items()
         if name.startswith("encoder.")
     }
     own = {name: value.shape for name, value in encoder.state_dict().items()}

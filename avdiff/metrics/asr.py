@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from avdiff.errors import UserError
+from avdiff.files import stamp
 from avdiff.types import SAMPLE_RATE
 
 MODELS = {  # short names; any id of the same kinds, or a folder, does as well
@@ -152,8 +153,7 @@ class Heard:
 
     def __init__(self, recogniser: Recogniser, folder: Path) -> None:
         self.recogniser = recogniser
-        files = [file.stat() for file in sorted(Path(recogniser.model).glob("*")) if file.is_file()]
-        version = "".join(f" {of.st_size} {of.st_mtime_ns}" for of in files)
+        version = "".join(str(stamp(file)) for file in sorted(Path(recogniser.model).glob("*")))
         name = hashlib.blake2b(f"{recogniser.model}{version}".encode(), digest_size=4).hexdigest()
         self.file = folder / f"{recogniser.model.strip('/').rsplit('/', 1)[-1]}-{name}.jsonl"
         self._lines: dict[str, str] = {}

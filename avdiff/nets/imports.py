@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from avdiff.errors import UserError
 from avdiff.nets.braven import BRAVEn
 from avdiff.nets.ncsnpp import Attention, NCSNpp
+from avdiff.nets.state import read_checkpoint
 
 BRAVEN_SOURCE = (
     "the links are in the README of github.com/ahaliassos/raven (BRAVEn, VSR, Large; the best is Google Drive file "
@@ -41,41 +40,6 @@ BUDDY_PARTS = {  # a part of one of its modules -> ours
     "NoiseEmbedding": {"W": "frequencies"},
     "Conv2d": {"Conv_0": ""},
 }
-
-
-class _Inert:
-    """Stands in for any class that a checkpoint names besides tensors and plain containers (its training options).
-
-    Makes the one type that torch's safe reader fills with items and with attributes alike.
-    """
-
-    def __new__(cls, *args: object) -> OrderedDict:  # type: ignore[misc]
-        return OrderedDict()
-
-
-def read_checkpoint(path: str | Path, source: str) -> dict[str, Any]:
-    """Tensors and plain values of a torch checkpoint; nothing in the file is executed.
-
-    Args:
-        path: the file.
-        source: where such a file is to be had, for the error.
-
-    Raises:
-        UserError: no such file, or not a torch checkpoint.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint at {path}; {source}")
-    try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        inert: list[Any] = [(_Inert, name) for name in foreign]
-        with torch.serialization.safe_globals(inert):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a torch checkpoint that can be read safely; {source}") from error
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path} holds a {type(checkpoint).__name__}, not a dictionary of tensors; {source}")
-    return checkpoint
 
 
 def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -1,7 +1,8 @@
-"""Whether weights fit a network."""
+"""Weights out of files, and whether they fit a network."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from avdiff.errors import UserError
+from avdiff.files import yaml_fault
 
 
 def first_difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
@@ -22,42 +24,69 @@ def first_difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
     return next((n for n in names if n not in expected or n not in given or expected[n].shape != given[n].shape), None)
 
 
-def read_checkpoint(file: Path) -> dict[str, Any]:
-    """What torch saved in a file, on the processor.
+class _Inert:
+    """Stands in for any class that a checkpoint names besides tensors and plain containers (its training options).
+
+    Makes the one type that torch's safe reader fills with items and with attributes alike.
+    """
+
+    def __new__(cls, *args: object) -> OrderedDict:  # type: ignore[misc]
+        return OrderedDict()
+
+
+def read_checkpoint(path: str | Path, source: str) -> dict[str, Any]:
+    """Tensors and plain values of a torch checkpoint; nothing in the file is executed.
+
+    Args:
+        path: the file.
+        source: where such a file is to be had, or what to do, for the error.
 
     Raises:
-        UserError: torch cannot read it, or there is no dict in it.
+        UserError: no such file, or not a torch checkpoint.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint at {path}; {source}")
     try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, IndexError) as error:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        inert: list[Any] = [(_Inert, name) for name in foreign]
+        with torch.serialization.safe_globals(inert):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, LookupError, UnpicklingError) as error:
         raise UserError(
-            f"{file} is no checkpoint that torch can read ({type(error).__name__}); give another"
+            f"{path} is no checkpoint that torch can read safely (damaged, or not a torch checkpoint at all); {source}"
         ) from error
-    if not isinstance(saved, dict):
-        raise UserError(f"{file} holds a {type(saved).__name__} and no checkpoint; give another")
-    return saved
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path} holds a {type(checkpoint).__name__} and no checkpoint; {source}")
+    return checkpoint
 
 
-def read_preset(folder: Path) -> tuple[str, dict[str, Tensor]]:
-    """The preset of weights that `avdiff export` wrote, and they: config.yaml and model.safetensors.
+def read_config(file: Path) -> dict[str, Any]:
+    """The config.yaml beside weights: `preset`, and whatever else their kind has.
 
     Raises:
-        UserError: one of the files cannot be read, or is something else.
+        UserError: it cannot be read, or names no preset.
     """
-    config, weights = folder / "config.yaml", folder / "model.safetensors"
     try:
-        told = yaml.safe_load(config.read_text(encoding="utf-8"))
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{config} is no YAML file ({type(error).__name__}); give a folder that avdiff export wrote"
-        ) from error
+        reason = yaml_fault(error) if isinstance(error, yaml.YAMLError) else error
+        raise UserError(f"{file} is no YAML file ({reason}); give a folder that avdiff export wrote") from error
     if not isinstance(told, dict) or not isinstance(told.get("preset"), str):
-        raise UserError(f"{config} names no preset; give a folder that avdiff export wrote")
+        raise UserError(f"{file} names no preset; give a folder that avdiff export wrote")
+    return told
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        UserError: it is something else.
+    """
     try:
-        return told["preset"], load_file(weights)
+        return load_file(file)
     except SafetensorError as error:
-        raise UserError(f"{weights} is damaged or no file of weights ({error}); export or fetch it again") from error
+        raise UserError(f"{file} is damaged or no file of weights ({error}); export or fetch it again") from error
 
 
 def checkpoint_part(checkpoint: Path, part: str) -> dict[str, Tensor]:
@@ -68,7 +97,7 @@ def checkpoint_part(checkpoint: Path, part: str) -> dict[str, Tensor]:
     """
     if not checkpoint.is_file():
         raise UserError(f"checkpoint {checkpoint} does not exist; train first, or give the path of a .ckpt file")
-    state = read_checkpoint(checkpoint).get("state_dict")
+    state = read_checkpoint(checkpoint, "give one that avdiff fit wrote").get("state_dict")
     if state is None:
         raise UserError(
             f"{checkpoint} is no checkpoint of a training: it has no state_dict; give one that avdiff fit wrote"

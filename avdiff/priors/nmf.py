@@ -8,10 +8,11 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
+from avdiff.nets.state import read_weights
 from avdiff.priors.variance import VariancePrior
 from avdiff.types import Observation
 
@@ -66,7 +67,7 @@ def load_dictionary(source: str) -> Dictionary:
             f"dictionary {source!r}: {_file(folder)} does not exist; give {SHIPPED} for the shipped one, "
             "or a folder that `avdiff fit` with experiments/train/nmf.yaml wrote"
         )
-    state = load_file(_file(folder))
+    state = read_weights(_file(folder))
     if state.keys() != {"log_patterns", "stft"}:
         raise UserError(f"{_file(folder)} holds {', '.join(sorted(state))}; a dictionary has log_patterns and stft")
     n_fft, hop = state["stft"].tolist()

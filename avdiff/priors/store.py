@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import save_file
 
 from avdiff.errors import UserError
-from avdiff.nets.state import checkpoint_part, first_difference, read_preset
+from avdiff.nets.state import checkpoint_part, first_difference, read_config, read_weights
 from avdiff.priors.edm import EDMPrior
 from avdiff.priors.presets import PRESETS
 
@@ -47,11 +47,11 @@ def load_prior(source: str) -> EDMPrior:
                 f"prior {source!r}: {file} does not exist; give {' or '.join(SHIPPED)} for a shipped prior, "
                 "a folder that `avdiff export` wrote, or the file of a BUDDy checkpoint"
             )
-    preset, state = read_preset(folder)
+    preset = read_config(config)["preset"]
     if preset not in PRESETS:
         raise UserError(f"{config} names the unknown preset {preset!r}; the presets are {', '.join(PRESETS)}")
     prior = PRESETS[preset]()
-    state = {name: tensor.float() for name, tensor in state.items()}
+    state = {name: tensor.float() for name, tensor in read_weights(weights).items()}
     own = prior.state_dict()
     if odd := first_difference(own, state):
         raise UserError(

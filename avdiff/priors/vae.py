@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
-from avdiff.nets.state import first_difference
+from avdiff.nets.state import first_difference, read_config, read_weights
 from avdiff.nets.vae import Decoder, Gaussian, GaussianMixture, LipPrior, LipProjection, Posterior
 from avdiff.nets.visual import VisualEncoder
 from avdiff.priors.store import load_prior
@@ -222,11 +222,11 @@ def load_vae(source: str) -> SpeechVAE:
                 f"VAE {source!r}: {file} does not exist; give {', '.join(PRESETS)} for a shipped one, or a folder that "
                 "`avdiff fit` with experiments/train/vae.yaml wrote"
             )
-    settings = yaml.safe_load(config.read_text())
+    settings = read_config(config)
     if settings["preset"] not in PRESETS:
         raise UserError(f"{config} names the unknown preset {settings['preset']!r}; there are {', '.join(PRESETS)}")
     vae = PRESETS[settings["preset"]](load_lips(settings["lips"]))
-    state = {name: value.float() for name, value in load_file(weights).items()}
+    state = {name: value.float() for name, value in read_weights(weights).items()}
     if odd := first_difference(vae.own_state(), state):
         raise UserError(f"{weights} does not fit preset {settings['preset']}: first difference at {odd!r}")
     vae.load_state_dict(state, strict=False)  # the lip encoder has its own

@@ -66,7 +66,7 @@ def load_ensemble(folder: Path, classes: Classes) -> SceneEnsemble:
     """
     fine, coarse = list[SceneNet](), list[SceneNet]()
     for file in sorted(folder.glob("*/checkpoints/last.ckpt")):
-        saved = read_checkpoint(file)
+        saved = read_checkpoint(file, "give a folder that make train-scene left")
         if "scene" not in saved:
             raise UserError(f"{file} is no checkpoint of a scene classifier; give a folder that make train-scene left")
         told = saved["scene"]

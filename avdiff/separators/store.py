@@ -12,7 +12,7 @@ import yaml
 from avdiff.errors import UserError
 from avdiff.nets.flowavse import FlowAVSE
 from avdiff.nets.ravss import RAVSS
-from avdiff.nets.state import checkpoint_part, first_difference, read_preset
+from avdiff.nets.state import checkpoint_part, first_difference, read_config, read_weights
 from avdiff.nets.visual_mask import VisualMask
 from avdiff.priors.store import save_prior
 from avdiff.separators.presets import PRESETS, System
@@ -46,14 +46,14 @@ def load_system(source: str) -> System:
                 f"system {source!r}: {file} does not exist; give a folder that `avdiff export` wrote"
                 + (f", or the name of a shipped one: {names}" if names else "")
             )
-    preset, state = read_preset(folder)
+    preset = read_config(config)["preset"]
     if preset not in PRESETS:
         raise UserError(
             f"{config} names the preset {preset!r}, which is no system; the systems are {', '.join(PRESETS)}"
         )
     system = PRESETS[preset]()
     own = system.state_dict()  # counters stay whole numbers
-    state = {n: t.to(own[n].dtype) if n in own else t for n, t in state.items()}
+    state = {n: t.to(own[n].dtype) if n in own else t for n, t in read_weights(weights).items()}
     _check(system, state, f"{weights} does not fit preset {preset}")
     system.load_state_dict(state)
     return system.eval().requires_grad_(False)

@@ -136,7 +136,7 @@ def _start(container: InputContainer) -> float:
 
 
 def _parts(path: Path) -> list[float]:
-    """Where recordings put behind each other begin, of every part the timestamp that its timeline place is counted from.
+    """Where recordings put behind each other begin, of every part but the first the timestamp that its place is counted from.
 
     Sound and picture of a part seldom end together: the next begins, both at once, when both have ended. Of a file whose
     streams differ in how often their timestamps begin anew, none: then each stream goes on where it ended.
@@ -163,7 +163,7 @@ def _parts(path: Path) -> list[float]:
     for before, after in pairwise(zip(*spans.values(), strict=True)):
         end = max(stop for _, stop in before) - starts[-1]
         starts.append(min(start for start, _ in after) - end)
-    return starts
+    return starts[1:]
 
 
 def _note_end(container: InputContainer, end: float, notes: list[str], what: str) -> None:
@@ -212,12 +212,13 @@ class VideoFrames:
         stream.thread_type = "AUTO"
         stream.thread_count = self.threads
         start, usual = _start(container), 1 / float(stream.average_rate or self.fps)
-        index, held, held_time, end, part = 0, None, 0.0, 0.0, 0
+        index, held, held_time, end = 0, None, 0.0, 0.0
+        begins: Iterator[float] | None = None
         for frame in _decoded(container, stream, self.notes, self.path.name):
             time = (frame.time - start) if frame.time is not None else held_time + usual
             if time < held_time - JUMP:
-                part += 1
-                begin = (_parts(self.path)[part:] or [start + time - end])[0]
+                begins = begins or iter(_parts(self.path))
+                begin = next(begins, start + time - end)
                 time, start = time + start - begin, begin
             # Nearest in time, except where a picture stands for long: it stands until the next one comes.
             until = max((time + held_time) / 2, time - 0.5 / self.fps) if held is not None else time - 1 / self.fps
@@ -272,7 +273,8 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
     path = Path(path)
     notes: list[str] = []
     blocks: list[np.ndarray] = []
-    done, part = 0, 0
+    done = 0
+    begins: Iterator[float] | None = None
     with _opened(path) as container:
         stream = _audio_stream(container)
         if stream is None:
@@ -287,8 +289,8 @@ def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
                     f"{path.name}: timestamps begin anew at {done / rate:.2f} s, as where recordings were put behind each other; "
                     "what follows was put there"
                 )
-                part += 1
-                start = (_parts(path)[part:] or [start + late / rate])[0]
+                begins = begins or iter(_parts(path))
+                start = next(begins, start + late / rate)
                 late = round((time - start) * rate) - done
             elif done and abs(late) <= RESYNC * rate:
                 late = 0

@@ -173,9 +173,9 @@ class FaceTracker:
         pairs = self._match([t for t in near if t.last == last], faces)
         taken = {id(face) for _, face in pairs}
         pairs += self._match([t for t in near if t.last < last], [face for face in faces if id(face) not in taken])
-        sure = [(t, f) for t, f in pairs if not jumped and index - t.last <= self.bridge]
-        doubtful = [(t, f) for t, f in pairs if jumped or index - t.last > self.bridge]
-        pairs = sure + [(t, f) for t, f in doubtful if not self._another(t, frame, f)]
+        pairs = [
+            (t, f) for t, f in pairs if not ((jumped or index - t.last > self.bridge) and self._another(t, frame, f))
+        ]
         taken = {id(face) for _, face in pairs}
         new = [(_Growing(), face) for face in faces if id(face) not in taken]
         tracks += [track for track, _ in new]
