@@ -111,6 +111,8 @@ class RandomCovariance:
             estimate: indices of clips (n,) and what they are told (n, bins, frames) -> mean of the talker (n, samples) and
                 variance of its error (n, bins, frames), as `EDMPrior.estimate`.
         """
+        if not self.rehearsed:
+            return told
         count, device = len(noisy), noisy.device
         chosen = _chance(count, self.rehearsed, device) & _shaped(told)
         again = _chance(count, 0.5, device)

@@ -209,12 +209,12 @@ class ScoreModel(pl.LightningModule):
     @torch.no_grad()
     def _rehearsed(self, covariance: RandomCovariance, noisy: Tensor, told: Tensor, cond: Tensor | None) -> Tensor:
         """See `RandomCovariance.rehearse`."""
-
-        def estimate(which: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-            mean, error = self.prior.estimate(noisy[which], told, None if cond is None else cond[which])
-            return mean.float(), error
-
-        return covariance.rehearse(self.prior.stft, noisy, told, estimate)
+        return covariance.rehearse(
+            self.prior.stft,
+            noisy,
+            told,
+            lambda which, told: self.prior.estimate(noisy[which], told, None if cond is None else cond[which]),
+        )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
@@ -231,7 +231,7 @@ class ScoreModel(pl.LightningModule):
             batch = batch | {"visual": self._varied(batch["visual"])}
         cond = self.condition(batch, keep)
         noise, told = self._noise(clean, sigma, batch.get("voice"))
-        if self.covariance is not None and self.covariance.rehearsed:
+        if self.covariance is not None:
             told = self._rehearsed(self.covariance, clean + noise, told, cond)
         loss, _, likelihood = self.error(clean, noise, told, cond)
         self.log("train/loss", loss.mean(), prog_bar=True, batch_size=count)
