@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +14,6 @@ from avdiff.types import SAMPLE_RATE
 
 _PERIOD = 4096  # points of a period of a buzz
 _DB = math.log(10) / 20  # natural log of an amplitude a decibel
-
-Estimate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,6 @@ class RandomCovariance:
         second: share of those with the spectrogram of one more clip in them, down to 12 dB weaker than the first.
         buzz: share of those that are not white whose noise is voiced in stretches.
         estimated: share of those that are not white that is told what EM would have found: see `estimate`.
-        rehearsed: share of those that are not white that is told what the network itself found: see `rehearse`. Not measured yet.
         floor_db: least level in a bin, relative to the mean power of the clip.
     """
 
@@ -48,7 +44,6 @@ class RandomCovariance:
     second: float = 0.0
     buzz: float = 0.0
     estimated: float = 0.0
-    rehearsed: float = 0.0
     floor_db: float = -45.0
 
     def draw(self, stft: STFT, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,37 +92,8 @@ class RandomCovariance:
             found = [part.square() * heard + error for part in (share, 1 - share)]
             found = [torch.where(fine, local_mean(power, 3, 3), local_mean(power, 5, 9)) for power in found]
             others, own = (torch.where(done < rounds, *pair) for pair in zip(found, (others, own), strict=True))
-        return torch.where(_chance(count, self.estimated, device) & _shaped(told), others.sqrt(), told)
-
-    def rehearse(self, stft: STFT, noisy: Tensor, told: Tensor, estimate: Estimate) -> Tensor:
-        """What is told, where a share `rehearsed` of the shaped clips gets what the network has found in one or two rounds.
-
-        As in `LocalEM`, where all but the talker is one other source: the power of what the network leaves, and of its error,
-        smoothed over 3 x 7 or 5 x 9 bins and frames. Its mistakes are then among what it is told, as when it separates.
-
-        Args:
-            noisy: (count, samples).
-            told: deviations, (count, bins, frames).
-            estimate: indices of clips (n,) and what they are told (n, bins, frames) -> mean of the talker (n, samples) and
-                variance of its error (n, bins, frames), as `EDMPrior.estimate`.
-        """
-        if not self.rehearsed:
-            return told
-        count, device = len(noisy), noisy.device
-        chosen = _chance(count, self.rehearsed, device) & _shaped(told)
-        again = _chance(count, 0.5, device)
-        for wanted in (chosen, chosen & again):
-            which = wanted[:, 0, 0].nonzero()[:, 0]
-            if not len(which):
-                continue
-            before = told[which]
-            mean, error = estimate(which, before)
-            left = stft(noisy[which] - mean).abs().square() / stft.energy + error
-            left = torch.where(_chance(len(which), 0.5, device), local_mean(left, 3, 7), local_mean(left, 5, 9))
-            anchor = _uniform(len(which), 0, 0.4, device)
-            found = before.square() ** anchor * left ** (1 - anchor)
-            told = told.index_copy(0, which, found.sqrt())
-        return told
+        shaped = told.amax((1, 2), keepdim=True) > told.amin((1, 2), keepdim=True)
+        return torch.where(_chance(count, self.estimated, device) & shaped, others.sqrt(), told)
 
     def _start(self, power: Tensor) -> Tensor:
         """What EM may begin with for a source of that power (count, bins, frames)."""
@@ -236,11 +202,6 @@ def buzzing(count: int, samples: int, device: torch.device) -> Tensor:
     share = place - left
     near = [period.gather(1, (left + step) % _PERIOD) for step in (0, 1)]
     return (near[0] + share * (near[1] - near[0])) * pitch.sqrt()
-
-
-def _shaped(told: Tensor) -> Tensor:
-    """Whether a deviation (count, bins, frames) differs from bin to bin: (count, 1, 1)."""
-    return told.amax((1, 2), keepdim=True) > told.amin((1, 2), keepdim=True)
 
 
 def _unit(power: Tensor) -> Tensor:

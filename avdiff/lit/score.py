@@ -206,16 +206,6 @@ class ScoreModel(pl.LightningModule):
         noise, told = sigma[:, None] * noise, sigma[:, None, None] * told
         return noise, self.covariance.estimate(self.prior.stft, clean, noise, told)
 
-    @torch.no_grad()
-    def _rehearsed(self, covariance: RandomCovariance, noisy: Tensor, told: Tensor, cond: Tensor | None) -> Tensor:
-        """See `RandomCovariance.rehearse`."""
-        return covariance.rehearse(
-            self.prior.stft,
-            noisy,
-            told,
-            lambda which, told: self.prior.estimate(noisy[which], told, None if cond is None else cond[which]),
-        )
-
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
             return self._training_loss(batch)
@@ -229,11 +219,9 @@ class ScoreModel(pl.LightningModule):
         keep = torch.rand(count, device=clean.device) >= self.dropout
         if self.prior.conditional:
             batch = batch | {"visual": self._varied(batch["visual"])}
-        cond = self.condition(batch, keep)
-        noise, told = self._noise(clean, sigma, batch.get("voice"))
-        if self.covariance is not None:
-            told = self._rehearsed(self.covariance, clean + noise, told, cond)
-        loss, _, likelihood = self.error(clean, noise, told, cond)
+        loss, _, likelihood = self.error(
+            clean, *self._noise(clean, sigma, batch.get("voice")), self.condition(batch, keep)
+        )
         self.log("train/loss", loss.mean(), prog_bar=True, batch_size=count)
         total = loss.mean()
         if likelihood is not None:

@@ -125,24 +125,3 @@ def test_white_noise_is_told_as_it_is() -> None:
     torch.manual_seed(0)
     noise, clean, told = torch.randn(4, 16_000), torch.randn(4, 16_000), torch.ones(4, 256, 101)
     assert torch.equal(RandomCovariance(estimated=1.0).estimate(STFT(), clean, noise, told), told)
-
-
-def test_a_rehearsal_tells_what_the_network_left() -> None:
-    torch.manual_seed(0)
-    stft, count = STFT(), 16
-    noisy, told = torch.randn(count, 16_000), 0.1 + torch.rand(count, 256, 101)
-    told[:4] = 1.0  # white, which is told as it is
-    asked: list[Tensor] = []
-
-    def estimate(which: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-        asked.append(which)
-        return noisy[which], torch.full((len(which), 256, 101), 0.2)
-
-    found = RandomCovariance(rehearsed=1.0).rehearse(stft, noisy, told, estimate)
-    assert asked[0].tolist() == list(range(4, count))
-    assert set(asked[1].tolist()) < set(asked[0].tolist())
-    assert torch.equal(found[:4], told[:4])
-    before, after = ((x[4:].square() / 0.2).log() for x in (told, found))
-    kept = (before * after).mean((1, 2), keepdim=True) / before.square().mean((1, 2), keepdim=True)
-    assert ((kept > 0) & (kept < 0.4)).all()  # of what was told before
-    torch.testing.assert_close(after, kept * before, rtol=1e-3, atol=1e-3)
