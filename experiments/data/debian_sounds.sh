@@ -1,9 +1,8 @@
 #!/bin/sh
 # Free recordings of voices and noises that Debian 12 packages carry, which the shipped priors learned from beside others:
 #     experiments/data/debian_sounds.sh sounds
-# leaves sounds/announcers and sounds/actors for `avdiff prepare speech`, sounds/noises for `avdiff prepare noise`, and
-# sounds/readers, some fifty voices that the shipped priors have not learned from yet. Needs apt-get and dpkg-deb, installs
-# nothing. Licences: each package's copyright file stays in sounds/copyright.
+# leaves sounds/announcers and sounds/actors for `avdiff prepare speech`, sounds/noises for `avdiff prepare noise`. Needs
+# apt-get and dpkg-deb, installs nothing. Licences: each package's copyright file stays in sounds/copyright.
 set -eu
 [ $# -eq 1 ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
 mkdir -p "$1"
@@ -31,24 +30,6 @@ for language in cs nl; do
     cp -r $work/fillets-ng-data-$language/usr/share/games/fillets-ng/sound actors/$language
 done
 find actors -name '[0-9a-o]*.ogg' -delete # a third of the roles' lines is enough
-
-package klettres-data ktuberling-data tuxpaint-stamps-default hedgewars-data
-readers() { # PACKAGE-LANGUAGE, a word or a sentence a file, from standard input; folders in their names, for none to hide another
-    mkdir -p readers/"$1"
-    while read -r file; do cp "$file" readers/"$1"/"$(echo "${file#$work/*/usr/share/}" | tr / -)"; done
-}
-for language in be bg ca da el es fr ro ru; do # a reader each, with every second word enough
-    find $work/tuxpaint-stamps-default -name "*_desc_$language.ogg" | LC_ALL=C sort | awk 'NR % 2' | readers tuxpaint-$language
-done
-for language in ca da de el en fr ga gl nn ro ru sl sr uk wa; do # those recorded at more than 16 kHz
-    find $work/ktuberling-data/usr/share/ktuberling/sounds/$language -type f | readers ktuberling-$language
-done
-for language in ar cs da de en en_GB es fr he hu nb nds nl pt_BR ru tn uk; do
-    find $work/klettres-data/usr/share/klettres/$language -name '*.ogg' | readers klettres-$language
-done
-for voice in British Classic Default Default_es Default_pl Default_ru Default_uk HillBilly Mobster Pirate Russian Russian_pl Surfer; do
-    find $work/hedgewars-data/usr/share/games/hedgewars/Data/Sounds/voices/$voice -name '*.ogg' | readers hedgewars-$voice
-done
 
 package 0ad-data lincity-ng-data widelands-data torcs-data scorched3d-data minetest-data bucklespring-data asterisk-moh-opsound-g722
 mkdir -p noises/0ad/actor noises/torcs noises/scorched3d
