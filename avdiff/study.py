@@ -190,6 +190,11 @@ def read_study(file: Path) -> Study:
     for kind, names in (("methods", study.methods), ("lists", study.data)):
         folders: dict[str, str] = {}
         for name in names:
+            if slug(name) in (("", "rows", "transcripts") if kind == "lists" else ("",)):
+                raise UserError(
+                    f"{file} has the {kind} {name!r}, whose results would have no folder of their own; "
+                    "give it another name, of letters and digits"
+                )
             if (other := folders.setdefault(slug(name), name)) != name:
                 raise UserError(
                     f"{file} has the {kind} {other!r} and {name!r}, whose results would share the folder {slug(name)!r}; "

@@ -286,6 +286,8 @@ def test_a_part_tells_of_methods_that_failed_when_the_others_are_done(
             "the methods 'a<b' and 'a>b', whose results",
         ),
         ({"data": {"0 dB": {}, "0-dB": {}, "0_dB": {}}}, "the lists '0 dB' and '0_dB', whose results would share"),
+        ({"data": {"rows": {}}}, "the lists 'rows', whose results would have no folder of their own"),
+        ({"methods": {"語": {"method": "nmf"}}}, "the methods '語', whose results would have no folder"),
         ({"colour": "red"}, "is no benchmark file"),
         ({"data": {"x": {"class_path": "datamodules.mixtures.Toys"}}}, "does not describe a list of mixtures"),
         ({"title": "$NOWHERE_SET/x"}, "export NOWHERE_SET=FOLDER"),
