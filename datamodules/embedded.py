@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from avdiff.errors import UserError
 from datamodules.clips import CleanClips, WithVoice
 from datamodules.synthetic.corpus import noise_corpus, speech_corpus
 
@@ -39,15 +41,23 @@ class EmbeddedNoise(CleanClips):
     Args:
         voices: embedded talkers, of whom each noise has one beside it: `avdiff.lit.covariance` takes their spectrograms
             for the noise that a noise is to be told from. 0 for none.
+        real_voices: folders of prepared real talkers among them, as `real` are of noises.
         clips: see `datamodules.clips.CleanClips`, here and for the other arguments.
     """
 
     video = False
 
-    def __init__(self, voices: int = 0, **clips: Any) -> None:
+    def __init__(self, voices: int = 0, real_voices: Sequence[Path] = (), **clips: Any) -> None:
         super().__init__(**clips)
+        if real_voices and not voices:
+            raise UserError(
+                f"{len(real_voices)} folders of real voices were given, but of the embedded ones, which they join, there are 0: "
+                "give them too (--data.voices 7500)"
+            )
         if voices:
-            self.beside = EmbeddedVoices(clips=voices, val_clips=self.val_clips, generators=self.generators)
+            self.beside = EmbeddedVoices(
+                clips=voices, real=real_voices, val_clips=self.val_clips, generators=self.generators
+            )
 
     def generate(self, split: str, clips: int) -> Path:
         return noise_corpus(split, clips, workers=self.generators).folder

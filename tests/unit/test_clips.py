@@ -11,7 +11,7 @@ from avdiff.audio.io import write_wav
 from avdiff.errors import UserError
 from avdiff.prepare import videos
 from datamodules.clips import ClipFolder, PreparedClips, WithVoice
-from datamodules.embedded import EmbeddedSpeech
+from datamodules.embedded import EmbeddedNoise, EmbeddedSpeech, EmbeddedVoices
 from datamodules.real import Clip, audio_clips, held_out, write_clips
 
 
@@ -149,3 +149,23 @@ def test_talkers_come_with_noises_beside_them(tmp_path: Path) -> None:
     assert abs(beside.count(100) - 50) < 20
     assert len(data.train[0]["voice"]) == len(data.train[0]["audio"]) == 6400
     assert "voice" not in data.val[0]
+
+
+def test_real_talkers_are_among_the_voices_beside_noises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("noises", 1), ("embedded", 50), ("real", 100)):
+        for split in ("train", "val"):
+            (tmp_path / name / split).mkdir(parents=True)
+            np.save(tmp_path / name / split / "audio.npy", np.full((8, 64_000), value, np.int16))
+    monkeypatch.setattr(EmbeddedNoise, "generate", lambda self, split, clips: tmp_path / "noises" / split)
+    monkeypatch.setattr(EmbeddedVoices, "generate", lambda self, split, clips: tmp_path / "embedded" / split)
+    data = EmbeddedNoise(voices=8, real_voices=[tmp_path / "real"], seconds=0.4)
+    data.prepare_data()
+    data.setup("fit")
+    torch.manual_seed(0)
+    beside = [round(float(data.train[i % 8]["voice"][0]) * 32768) for i in range(100)]
+    assert set(beside) == {50, 100}
+    assert abs(beside.count(100) - 50) < 20
+    assert round(float(data.train[0]["audio"][0]) * 32768) == 1
+    assert {round(float(data.val[i]["voice"][0]) * 32768) for i in range(8)} == {50}
+    with pytest.raises(UserError, match="give them too"):
+        EmbeddedNoise(real_voices=[tmp_path / "real"])
