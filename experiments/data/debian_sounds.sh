@@ -1,8 +1,9 @@
 #!/bin/sh
 # Free recordings of voices and noises that Debian 12 packages carry, which the shipped priors learned from beside others:
 #     experiments/data/debian_sounds.sh sounds
-# leaves sounds/announcers and sounds/actors for `avdiff prepare speech`, sounds/noises for `avdiff prepare noise`. Needs
-# apt-get and dpkg-deb, installs nothing. Licences: each package's copyright file stays in sounds/copyright.
+# leaves sounds/announcers, sounds/actors, sounds/readers and sounds/hissing for `avdiff prepare speech`, sounds/noises for
+# `avdiff prepare noise`. Needs apt-get and dpkg-deb, installs nothing. Licences: each package's copyright file stays in
+# sounds/copyright.
 set -eu
 [ $# -eq 1 ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
 mkdir -p "$1"
@@ -30,6 +31,33 @@ for language in cs nl; do
     cp -r $work/fillets-ng-data-$language/usr/share/games/fillets-ng/sound actors/$language
 done
 find actors -name '[0-9a-o]*.ogg' -delete # a third of the roles' lines is enough
+
+package klettres-data ktuberling-data tuxpaint-stamps-default hedgewars-data
+keep() { # FOLDER; files from standard input, with their folders in their names, for none to hide another
+    mkdir -p "$1"
+    while read -r file; do cp "$file" "$1"/"$(echo "${file#"$work"/*/usr/share/}" | tr / -)"; done
+}
+readers() { # FOLDER, then PACKAGE-VOICE: a word or a sentence a file
+    folder=$1
+    shift
+    for reader in "$@"; do
+        voice=${reader#*-}
+        case $reader in
+        klettres-*) find $work/klettres-data/usr/share/klettres/"$voice" -name '*.ogg' ;;
+        ktuberling-*) find $work/ktuberling-data/usr/share/ktuberling/sounds/"$voice" -type f ;;
+        tuxpaint-*) find $work/tuxpaint-stamps-default -name "*_desc_$voice.ogg" | LC_ALL=C sort | awk 'NR % 2' ;; # every second is enough
+        hedgewars-*) find $work/hedgewars-data/usr/share/games/hedgewars/Data/Sounds/voices/"$voice" -name '*.ogg' ;;
+        esac | keep "$folder/$reader"
+    done
+}
+# those whose quietest tenth of frames is 30 dB or more below the loudest, and the others
+readers readers klettres-da klettres-de klettres-en klettres-en_GB klettres-es klettres-fr klettres-nb klettres-nds klettres-nl klettres-pt_BR \
+    klettres-ru klettres-tn klettres-uk ktuberling-ca ktuberling-el ktuberling-ga ktuberling-nn ktuberling-ro ktuberling-uk ktuberling-wa \
+    tuxpaint-el tuxpaint-es hedgewars-British hedgewars-Classic hedgewars-Default hedgewars-Default_es hedgewars-Mobster hedgewars-Pirate \
+    hedgewars-Russian hedgewars-Surfer
+readers hissing klettres-ar klettres-cs klettres-he klettres-hu ktuberling-da ktuberling-de ktuberling-en ktuberling-fr ktuberling-gl \
+    ktuberling-ru ktuberling-sl ktuberling-sr tuxpaint-be tuxpaint-bg tuxpaint-ca tuxpaint-da tuxpaint-fr tuxpaint-ro tuxpaint-ru \
+    hedgewars-Default_pl hedgewars-Default_ru hedgewars-Default_uk hedgewars-HillBilly hedgewars-Russian_pl
 
 package 0ad-data lincity-ng-data widelands-data torcs-data scorched3d-data minetest-data bucklespring-data asterisk-moh-opsound-g722
 mkdir -p noises/0ad/actor noises/torcs noises/scorched3d
