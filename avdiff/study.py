@@ -27,6 +27,7 @@ from avdiff.metrics.summary import Comparison, Mean, compare, holm, summarise, t
 from avdiff.metrics.table import Row, write_csv
 
 _FAILURES = (RuntimeError, ValueError, FileNotFoundError)  # of one method; the others go on
+_ROWS, _TRANSCRIPTS = "rows", "transcripts"  # folders of a study beside those of its lists
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,10 @@ def read_study(file: Path) -> Study:
         known = ", ".join(part.name for part in fields(Study) if part.name != "name")
         reason = yaml_fault(error) if isinstance(error, yaml.YAMLError) else error
         raise UserError(f"{file} is no benchmark file ({reason}); it holds {known}, see experiments/tables") from error
-    for kind, names in (("methods", study.methods), ("lists", study.data)):
+    for kind, names, taken in (("methods", study.methods, ()), ("lists", study.data, (_ROWS, _TRANSCRIPTS))):
         folders: dict[str, str] = {}
         for name in names:
-            if slug(name) in (("", "rows", "transcripts") if kind == "lists" else ("",)):
+            if slug(name) in ("", *taken):
                 raise UserError(
                     f"{file} has the {kind} {name!r}, whose results would have no folder of their own; "
                     "give it another name, of letters and digits"
@@ -325,7 +326,7 @@ def run_study(
         if cell not in failures:
             references = build(study.data[cell.data], cell.entry.clips)
             scored[cell] = score_folder(
-                cell.folder(out), references, scoring(references), transcripts=out / "transcripts", watch=watch
+                cell.folder(out), references, scoring(references), transcripts=out / _TRANSCRIPTS, watch=watch
             )
     if part[1] > 1:
         if failures:
@@ -364,10 +365,10 @@ def _tables(
     rows: dict[tuple[str, str], list[Row]] = {}
     for cell, of in scored.items():
         rows.setdefault((cell.data, cell.label), []).extend(of.rows)
-    (out / "rows").mkdir(exist_ok=True)
+    (out / _ROWS).mkdir(exist_ok=True)
     for (data, label), found in rows.items():
         if found:
-            write_csv(out / "rows" / f"{slug(data)}_{slug(label)}.csv", found)
+            write_csv(out / _ROWS / f"{slug(data)}_{slug(label)}.csv", found)
     lines, efforts, comparisons = list[Line](), list[Effort](), list[Comparison]()
     for data in study.data:
         told = paper.get(study.paper.get(data, ""), {})

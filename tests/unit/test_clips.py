@@ -10,7 +10,7 @@ import torch
 from avdiff.audio.io import write_wav
 from avdiff.errors import UserError
 from avdiff.prepare import videos
-from datamodules.clips import ClipFolder, PreparedClips, WithVoice
+from datamodules.clips import CleanClips, ClipFolder, PreparedClips, WithVoice
 from datamodules.embedded import EmbeddedNoise, EmbeddedSpeech, EmbeddedVoices
 from datamodules.real import Clip, audio_clips, held_out, write_clips
 
@@ -129,12 +129,23 @@ def test_clips_kept_for_testing_are_not_prepared(tmp_path: Path, monkeypatch: py
     assert len(names) == 3
 
 
+def _constant_clips(root: Path, **values: int) -> None:
+    """A folder of clips by each name, of 8 clips of 4 s a split, every sample its value."""
+    for name, value in values.items():
+        for split in ("train", "val"):
+            (root / name / split).mkdir(parents=True)
+            np.save(root / name / split / "audio.npy", np.full((8, 64_000), value, np.int16))
+
+
+def _drawn_beside(data: CleanClips) -> list[int]:
+    """The values of the voices beside a hundred training clips."""
+    torch.manual_seed(0)
+    return [round(float(data.train[i % 8]["voice"][0]) * 32768) for i in range(100)]
+
+
 def test_talkers_come_with_noises_beside_them(tmp_path: Path) -> None:
     """In training, for their share; validation stays as it is."""
-    for name, value in (("talkers", 1), ("noises", 100)):
-        for split in ("train", "val"):
-            (tmp_path / name / split).mkdir(parents=True)
-            np.save(tmp_path / name / split / "audio.npy", np.full((8, 64_000), value, np.int16))
+    _constant_clips(tmp_path, talkers=1, noises=100)
 
     class Talkers(EmbeddedSpeech):
         def generate(self, split: str, clips: int) -> Path:
@@ -143,8 +154,7 @@ def test_talkers_come_with_noises_beside_them(tmp_path: Path) -> None:
     data = Talkers(noise=PreparedClips(tmp_path / "noises"), noise_share=0.5, batch_size=8, seconds=0.4)
     data.prepare_data()
     data.setup("fit")
-    torch.manual_seed(0)
-    beside = [round(float(data.train[i % 8]["voice"][0]) * 32768) for i in range(100)]
+    beside = _drawn_beside(data)
     assert set(beside) == {1, 100}
     assert abs(beside.count(100) - 50) < 20
     assert len(data.train[0]["voice"]) == len(data.train[0]["audio"]) == 6400
@@ -152,17 +162,13 @@ def test_talkers_come_with_noises_beside_them(tmp_path: Path) -> None:
 
 
 def test_real_talkers_are_among_the_voices_beside_noises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("noises", 1), ("embedded", 50), ("real", 100)):
-        for split in ("train", "val"):
-            (tmp_path / name / split).mkdir(parents=True)
-            np.save(tmp_path / name / split / "audio.npy", np.full((8, 64_000), value, np.int16))
+    _constant_clips(tmp_path, noises=1, embedded=50, real=100)
     monkeypatch.setattr(EmbeddedNoise, "generate", lambda self, split, clips: tmp_path / "noises" / split)
     monkeypatch.setattr(EmbeddedVoices, "generate", lambda self, split, clips: tmp_path / "embedded" / split)
     data = EmbeddedNoise(voices=8, real_voices=[tmp_path / "real"], seconds=0.4)
     data.prepare_data()
     data.setup("fit")
-    torch.manual_seed(0)
-    beside = [round(float(data.train[i % 8]["voice"][0]) * 32768) for i in range(100)]
+    beside = _drawn_beside(data)
     assert set(beside) == {50, 100}
     assert abs(beside.count(100) - 50) < 20
     assert round(float(data.train[0]["audio"][0]) * 32768) == 1
