@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
+from avdiff.lit.augmentation import VisualAugmentation
 from avdiff.lit.written import WrittenModel
 from avdiff.nets.state import read_weights
 from avdiff.nets.visual import LipEncoder
@@ -38,6 +39,7 @@ class LipReader(WrittenModel):
         learning_rate: of Adam: a warm-up over a twentieth of the trainer's max_steps, then a cosine decay to zero.
         out: safetensors file for the encoder at the end of each validation and of the fit; None for none.
         initial: such a file to start from.
+        augmentation: of the mouth crops; None for crops as they are.
         seed: of the augmentation, which depends on it, the epoch, the batch and the rank alone.
     """
 
@@ -48,6 +50,7 @@ class LipReader(WrittenModel):
         learning_rate: float = 1e-3,
         out: Path | None = None,
         initial: Path | None = None,
+        augmentation: VisualAugmentation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -57,6 +60,7 @@ class LipReader(WrittenModel):
             state = {name.removeprefix("encoder."): value for name, value in read_weights(initial).items()}
             encoder.load_state_dict(state)
         self.encoder, self.learning_rate, self.out, self.seed = encoder, learning_rate, out, seed
+        self.augmentation = augmentation
         self.classify = nn.Linear(encoder.dim, phonemes)
         self.hear = nn.Linear(encoder.dim, MELS * HOPS)
         self.mel = torchaudio.transforms.MelSpectrogram(
@@ -74,7 +78,9 @@ class LipReader(WrittenModel):
 
     def _losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Of the phonemes and of the spectrum, and for each phoneme that is known and seen whether it was read."""
-        visual = augment(batch["visual"]) if self.training else batch["visual"]
+        visual = batch["visual"]
+        if self.training and self.augmentation is not None:
+            visual = self.augmentation(visual)
         features = self.encoder(visual)
         labels = torch.where(batch["seen"], batch["phonemes"].long(), UNKNOWN)
         logits = self.classify(features).flatten(0, 1)
@@ -123,14 +129,3 @@ class LipReader(WrittenModel):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def augment(crops: Tensor) -> Tensor:
-    """Random mirror and shift of up to four pixels, one a clip: (B, F, 96, 96) -> (B, F, 96, 96)."""
-    out = []
-    for clip in crops:
-        if torch.rand(()) < 0.5:
-            clip = clip.flip(-1)
-        dy, dx = (int(v) for v in torch.randint(-4, 5, (2,)))
-        out.append(clip.roll((dy, dx), (-2, -1)))
-    return torch.stack(out)

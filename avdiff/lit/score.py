@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from avdiff.errors import UserError
+from avdiff.lit.augmentation import AcousticAugmentation, VisualAugmentation
 from avdiff.lit.covariance import RandomCovariance
-from avdiff.lit.lips import augment
 from avdiff.lit.muon import Muon, hidden_matrices
 from avdiff.nets.state import read_weights
 from avdiff.nets.visual import LipSpectrum
@@ -93,7 +93,10 @@ class ScoreModel(pl.LightningModule):
             throughout (SSNAPS).
         likelihood_weight: weight of the negative log-likelihood of the error, for a prior that says its variance.
         remeasure: measure the spectrum, and what the lips say of it, although `initial` has both.
-        initial: weights to start from: a folder with model.safetensors, or such a file. Parts that it lacks stay as they are.
+        initial: weights to start from, one or several: a folder with model.safetensors, or such a file. Parts that it lacks stay
+            as they are; of what two hold, the later counts.
+        visual_augmentation: of the mouth crops in training; None for crops as they are.
+        acoustic_augmentation: of the clean sound in training; None for the sound as it is.
         seed: of levels, noise, dropped lips and augmentation. A step's draws depend on it, the epoch, the batch and the
             rank alone, so that a run that was stopped goes on as if it had not been.
     """
@@ -112,7 +115,9 @@ class ScoreModel(pl.LightningModule):
         covariance: RandomCovariance | None = None,
         likelihood_weight: float = 0.1,
         remeasure: bool = False,
-        initial: Path | None = None,
+        initial: Path | list[Path] | None = None,
+        visual_augmentation: VisualAugmentation | None = None,
+        acoustic_augmentation: AcousticAugmentation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -122,15 +127,17 @@ class ScoreModel(pl.LightningModule):
         self.optimizer = optimizer
         self.dropout, self.gain_db, self.spectrum_batches = dropout, gain_db, spectrum_batches
         self.covariance, self.likelihood_weight, self.seed = covariance, likelihood_weight, seed
+        self.visual_augmentation, self.acoustic_augmentation = visual_augmentation, acoustic_augmentation
         if covariance is not None and not prior.local:
             raise UserError(
                 "covariance is set, but this prior's network is not told the noise level of every bin; take a preset that is, "
                 "or leave covariance out: --model.init_args.covariance null"
             )
         self._measured = False
-        if initial is not None:
-            self._start_from(initial)
-            self._measured = self._measured and not remeasure
+        for source in initial if isinstance(initial, list) else [initial]:
+            if source is not None:
+                self._start_from(source)
+        self._measured = self._measured and not remeasure
 
     def _start_from(self, source: Path) -> None:
         file = source / "model.safetensors" if source.is_dir() else source
@@ -142,7 +149,7 @@ class ScoreModel(pl.LightningModule):
         missing, unexpected = self.prior.load_state_dict(state, strict=False)
         if unexpected:
             raise UserError(f"{file} holds {unexpected[0]!r}, which this prior has not; it belongs to another preset")
-        self._measured = "spectrum" not in missing
+        self._measured = self._measured or "spectrum" not in missing
 
     # -- data
 
@@ -165,10 +172,14 @@ class ScoreModel(pl.LightningModule):
         seen = batch["seen"]
         return self.prior.embed(batch["visual"], seen if keep is None else seen & keep[:, None])
 
-    @staticmethod
-    def _varied(visual: Tensor) -> Tensor:
-        """Crops are augmented; features made beforehand cannot be."""
-        return augment(visual) if visual.ndim == 4 else visual
+    def _varied(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A training batch as other cameras and microphones would have recorded it; features made beforehand stay."""
+        if self.visual_augmentation is not None and "visual" in batch and batch["visual"].ndim == 4:
+            batch = batch | {"visual": self.visual_augmentation(batch["visual"])}
+        if self.acoustic_augmentation is not None:
+            sounds = {name: batch[name] for name in ("audio", "voice") if name in batch}
+            batch = batch | {name: self.acoustic_augmentation(x, self.prior.stft) for name, x in sounds.items()}
+        return batch
 
     # -- loss
 
@@ -211,14 +222,13 @@ class ScoreModel(pl.LightningModule):
             return self._training_loss(batch)
 
     def _training_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        batch = self._varied(batch)
         clean = self.levelled(batch["audio"])
         count = clean.shape[0]
         # stratified noise levels: one in each of B equal slices of the law
         u = (torch.randperm(count, device=clean.device) + torch.rand(count, device=clean.device)) / count
         sigma = self.sigma_law.sample(u, self.prior.sigma_data)
         keep = torch.rand(count, device=clean.device) >= self.dropout
-        if self.prior.conditional:
-            batch = batch | {"visual": self._varied(batch["visual"])}
         loss, _, likelihood = self.error(
             clean, *self._noise(clean, sigma, batch.get("voice")), self.condition(batch, keep)
         )
@@ -325,7 +335,7 @@ class ScoreModel(pl.LightningModule):
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
         total = torch.zeros_like(self.prior.spectrum)
         for _, batch in zip(range(self.spectrum_batches), loader, strict=False):
-            audio = batch["audio"].to(total.device)
+            audio = self._varied({"audio": batch["audio"].to(total.device)})["audio"]
             audio = audio[audio.square().mean(-1).sqrt() > 1e-4]
             if len(audio):
                 audio = audio / audio.square().mean(-1, keepdim=True).sqrt()
@@ -343,13 +353,14 @@ class ScoreModel(pl.LightningModule):
         assert self.prior.encoder is not None
         features, powers = [], []
         for _, batch in zip(range(2 * self.spectrum_batches), loader, strict=False):
-            audio, seen = batch["audio"].to(self.device), batch["seen"].to(self.device)
+            batch = self._varied({name: tensor.to(self.device) for name, tensor in batch.items()})
+            audio, seen = batch["audio"], batch["seen"]
             rms = audio.square().mean(-1, keepdim=True).sqrt()
             seen = seen & (rms > 1e-4)
             power = self.prior.stft(audio / rms.clamp_min(1e-4)).abs().square() / self.prior.stft.energy
             power = power / self.prior.spectrum.square()[:, None]
             power = heard.powers(power[..., : seen.shape[1] * heard.hops])
-            features.append(self.prior.encoder(self._varied(batch["visual"].to(self.device)))[seen])
+            features.append(self.prior.encoder(batch["visual"])[seen])
             powers.append(power[seen])
         if sum(map(len, features)) < 2:
             raise UserError(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from avdiff.errors import UserError
-from avdiff.lit.lips import augment
+from avdiff.lit.augmentation import VisualAugmentation
 from avdiff.nets.state import first_difference, read_weights
 from avdiff.nets.visual import VisualEncoder
 from avdiff.rng import drawn_by
@@ -82,7 +82,7 @@ class SupervisedModel(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with drawn_by(self.device, self.seed, self.current_epoch, batch_idx, self.global_rank):
             if batch["visual"].ndim == 5:  # features made beforehand cannot be augmented
-                visual = augment(batch["visual"].flatten(0, 1)).view_as(batch["visual"])
+                visual = VisualAugmentation()(batch["visual"].flatten(0, 1)).view_as(batch["visual"])
                 batch = {**batch, "visual": visual}
             loss = self.loss(batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["mixture"]))

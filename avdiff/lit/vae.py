@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from avdiff.audio.mixing import power
 from avdiff.errors import UserError
-from avdiff.lit.lips import augment
+from avdiff.lit.augmentation import VisualAugmentation
 from avdiff.lit.supervised import zero_of
 from avdiff.lit.written import WrittenModel
 from avdiff.nets.vae import Gaussian
@@ -266,7 +266,7 @@ class VAEModel(WrittenModel):
     def _losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         visual = batch["visual"]
         if visual.ndim == 5:  # crops; features made beforehand cannot be varied
-            visual = augment(visual.flatten(0, 1)).unflatten(0, visual.shape[:2])
+            visual = VisualAugmentation()(visual.flatten(0, 1)).unflatten(0, visual.shape[:2])
         frames = self.frames(batch, visual)
         keep = torch.rand(len(frames.seen), 1, device=visual.device) >= self.dropout
         return self._each(frames, frames.seen & keep)
