@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from avdiff.errors import UserError
+from avdiff.files import disk_fault
 
 DEFAULT_METHOD = "local_em"  # of what people type; benchmarks default to the paper's settings
 
@@ -503,10 +504,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"avdiff: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        if error.filename is None:
+    except OSError as error:
+        if (told := disk_fault(error)) is None:
             raise
-        print(f"avdiff: {error.filename}: {error.strerror}; give another file or folder", file=sys.stderr)
+        print(f"avdiff: {told}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("avdiff: stopped", file=sys.stderr)

@@ -2,21 +2,78 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+from avdiff.errors import UserError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK = FULL | {errno.EROFS, errno.EIO, errno.ESTALE}  # what a file system says of itself, whichever file it was
 
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `file` in one step at the end: no other process reads it half written."""
+    """A path to write to, which becomes `file` in one step at the end: no other process reads it half written.
+
+    Raises:
+        OSError: it could not be written; nothing of it is left, and the error names `file`.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    yield partial
-    partial.replace(file)
+    try:
+        with naming(file):
+            yield partial
+            partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Give an error of the disk the name of the file that is written inside: a write that fails does not know it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(file)) from error
+        if error.errno is None and " requested and " in str(error):  # so numpy says that not all was written
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
+        raise
+
+
+def disk_fault(error: OSError) -> str | None:
+    """What a user is told of an error of the file system, in one sentence; None where it is none, but a fault of the program."""
+    if error.errno is None or (error.filename is None and error.errno not in DISK):
+        return None
+    where = "a file cannot be read or written" if error.filename is None else os.fsdecode(error.filename)
+    change = "free some space and run it again" if error.errno in FULL else "give another file or folder"
+    return f"{where}: {error.strerror}; {change}"
+
+
+def read_json(file: Path, mend: str) -> dict[str, Any]:
+    """The mapping in a JSON file that an earlier run wrote.
+
+    Args:
+        file: that is there.
+        mend: what to do about one that is damaged.
+
+    Raises:
+        UserError: it holds no JSON, or no mapping.
+    """
+    try:
+        found = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: it holds no JSON ({error}); {mend}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file} is damaged: it holds no JSON mapping; {mend}")
+    return found
 
 
 def stamp(file: Path) -> list[int]:
