@@ -13,6 +13,10 @@ from typing import NoReturn
 from avdiff.errors import UserError
 from avdiff.files import disk_fault
 
+ALLOW = (
+    "a module whose classes files may name too (repeat for several): what a YAML file names is run, so that without this only "
+    "classes of avdiff, datamodules, lightning and torch are taken"
+)
 DEFAULT_METHOD = "local_em"  # of what people type; benchmarks default to the paper's settings
 
 LIGHTNING = {
@@ -54,7 +58,11 @@ def _parser() -> _Parser:
             allow_abbrev=False,
         )
 
+    def allowing(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--allow", action="append", default=[], metavar="MODULE", help=ALLOW)
+
     def sampling(sub: argparse.ArgumentParser) -> None:
+        allowing(sub)
         sub.add_argument(
             "--method", default=DEFAULT_METHOD, help="name of a file in experiments/methods, or a YAML file"
         )
@@ -149,6 +157,7 @@ def _parser() -> _Parser:
     sub.add_argument("--batch", type=int, default=1, help="mixtures at a time; changes the speed, not the results")
     sub.add_argument("--seed", type=int, help="of the sampling noise (default: 0)")
     sub.add_argument("--part", help="2/8: the second of eight parts of a FILE, as in a SLURM array; then once without")
+    allowing(sub)
     sub.add_argument("--wandb", help="project in which the tables are logged (WANDB_MODE=offline works)")
     measures(sub)
 
@@ -394,16 +403,22 @@ def _lightning(arguments: Sequence[str] | None) -> None:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+    from avdiff.allowed import allow, refusal
     from avdiff.lit.wandb_run import no_run_left, resume_run
 
     class Parser(LightningArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             if not self.exit_on_error:  # one of several readings that are tried
                 super().error(message, ex)
+            if (refused := refusal(message)) is not None:
+                raise UserError(f"the configuration was refused: {refused}") from ex
             parser = getattr(ex, "subcommand_parser", None) or self
             raise UserError(f"{_plain(message)}; see {parser.prog.replace(' [options]', '')} --help") from ex
 
     class CLI(LightningCLI):
+        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            parser.add_argument("--allow", metavar="MODULE", type=str | None, help=ALLOW)  # read by `_allowed`
+
         def instantiate_classes(self) -> None:
             try:
                 super().instantiate_classes()
@@ -413,6 +428,7 @@ def _lightning(arguments: Sequence[str] | None) -> None:
         def before_fit(self) -> None:
             resume_run(self.trainer)
 
+    allow(_allowed(sys.argv[1:] if arguments is None else arguments))
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is deprecated, use `isinstance")
     try:
@@ -429,6 +445,13 @@ def _lightning(arguments: Sequence[str] | None) -> None:
             )
     except MisconfigurationException as error:  # settings of the trainer that do not go together, likewise
         raise UserError(str(error)) from error
+
+
+def _allowed(arguments: Sequence[str]) -> list[str]:
+    """What --allow says on a command line of Lightning's, before any file is read: a file cannot say it."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--allow", action="append", default=[])
+    return parser.parse_known_args(list(arguments))[0].allow
 
 
 def _plain(message: str) -> str:
@@ -485,6 +508,10 @@ def _run(given: Sequence[str] | None) -> None:
         return
     from avdiff import commands
 
+    if given_modules := options.pop("allow", ()):
+        from avdiff.allowed import allow
+
+        allow(given_modules)
     if "consistent" in options:
         measures = {part.name: options.pop(part.name) for part in fields(commands.Measures)}
         options["measures"] = commands.Measures(**measures)

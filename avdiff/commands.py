@@ -360,15 +360,18 @@ def vars_of(study: Study) -> dict[str, Any]:
 def _mixture_list(file: Path, told: Mapping[str, Any]) -> MixtureList:
     from jsonargparse import ArgumentError, ArgumentParser
 
+    from avdiff.allowed import refusal, restrict
     from datamodules.mixtures import MixtureList
 
+    restrict()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--data", type=MixtureList)
     of = {"class_path": told.get("class_path"), "init_args": told.get("init_args", {})}
     try:
         return parser.instantiate(parser.parse_object({"data": of})).data
     except (ArgumentError, ValueError, TypeError) as error:
-        raise UserError(f"{file} does not describe a list of mixtures: {error}") from error
+        account = refusal(str(error)) or error
+        raise UserError(f"{file} does not describe a list of mixtures: {account}") from error
 
 
 def _sweep(file: Path, output: Path | None, run: Callable[[Sequence[str]], None]) -> None:

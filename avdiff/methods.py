@@ -14,6 +14,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from avdiff.allowed import is_allowed, refusal, restrict
 from avdiff.errors import UserError
 from avdiff.files import yaml_fault
 from avdiff.lit.separation import SeparationModule
@@ -82,6 +83,8 @@ def _change(inner: Any, path: Sequence[str], value: Any) -> bool:
 
 def _takes(class_path: Any, argument: str) -> bool:
     """Whether a class, or a function, that a file names has such an argument; not where there is none of that name."""
+    if not isinstance(class_path, str) or not is_allowed(class_path):
+        return False
     try:
         return argument in signature(pkgutil.resolve_name(class_path)).parameters
     except (AttributeError, ImportError, TypeError, ValueError):
@@ -99,6 +102,7 @@ def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:
         UserError: there is no such method, or its file does not describe a separator.
     """
     file = method_file(method)
+    restrict()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=SeparationModule)
     try:
@@ -114,6 +118,8 @@ def _account(error: Exception) -> str:
     """What a parser's nested account says at its end, and of which setting, in one line."""
     if isinstance(error, yaml.YAMLError):
         return yaml_fault(error)
+    if (refused := refusal(str(error))) is not None:
+        return refused
     lines = str(error).strip().splitlines() or [type(error).__name__]
     keys = re.findall(r'Parser key "([^"]+)"', str(error))[2:]  # after "model" and "separator"
     return f"{'.'.join(keys)}: {lines[-1].strip()}" if keys else lines[-1].strip()

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from avdiff.allowed import allow
+
 torch.set_num_threads(1)
+allow(["tests"])  # whose classes configs of tests name
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,7 @@ def load_recogniser(model: str, device: torch.device | str = "cpu", batch: int =
 
     source = MODELS.get(model, model)
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"no recogniser was found as {source!r}: give {', '.join(MODELS)}, an id on the Hugging Face hub that can be "
@@ -135,8 +135,8 @@ def load_recogniser(model: str, device: torch.device | str = "cpu", batch: int =
     kind, name = _KINDS[config.model_type]
     dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
     try:
-        network = getattr(transformers, name).from_pretrained(source, dtype=dtype).to(device)
-        processor = transformers.AutoProcessor.from_pretrained(source)
+        network = getattr(transformers, name).from_pretrained(source, dtype=dtype, trust_remote_code=False).to(device)
+        processor = transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"the weights of {source} cannot be read: {' '.join(str(error).split())}") from error
     return kind(source, network, processor, batch)

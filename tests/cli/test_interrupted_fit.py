@@ -62,7 +62,7 @@ def stopped(sends: str, after: int) -> list[str]:
 
 
 def in_new_process(folder: Path, given: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "avdiff.cli", *given]
+    command = [sys.executable, "-m", "avdiff.cli", *given, "--allow", "tests"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, start_new_session=True
@@ -127,7 +127,7 @@ def test_ranks_have_clips_and_noise_of_their_own_and_slurm_has_its_job_back(tmp_
         job = {"SLURM_JOB_ID": "4321", "SLURM_JOB_NAME": "fit", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
         task = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0", "SLURM_PROCID": rank}
         task |= {"SLURM_LOCALID": rank, "PATH": f"{scontrol.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "avdiff.cli", *fit]
+        command = [sys.executable, "-m", "avdiff.cli", *fit, "--allow", "tests"]
         tasks.append(subprocess.Popen(command, cwd=tmp_path, env=os.environ | job | task, stderr=subprocess.PIPE))
     try:
         while not all((tmp_path / f"ready-{rank}").exists() for rank in (0, 1)):

@@ -25,7 +25,7 @@ def arguments(out_dir: Path, *more: str) -> list[str]:
 
 
 def in_new_process(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "avdiff.cli", *arguments]
+    command = [sys.executable, "-m", "avdiff.cli", *arguments, "--allow", "tests"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -14,6 +14,7 @@ ORDER = (
     *(
         "errors",
         "files",
+        "allowed",
         "types",
         "rng",
         "video",

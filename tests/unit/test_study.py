@@ -168,7 +168,17 @@ def test_killed_in_the_middle_it_computes_nothing_twice_and_gives_the_same_table
         }
         file = study(folder, methods)
         if kill_after:
-            command = [sys.executable, "-m", "avdiff.cli", "benchmark", str(file), "--output", str(folder / "out")]
+            command = [
+                sys.executable,
+                "-m",
+                "avdiff.cli",
+                "benchmark",
+                str(file),
+                "--allow",
+                "tests",
+                "--output",
+                str(folder / "out"),
+            ]
             killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             assert killed.returncode == -signal.SIGKILL, killed.stderr
             assert len(log.read_text().splitlines()) == 5
@@ -230,7 +240,17 @@ def test_results_of_a_changed_list_are_refused_and_a_longer_list_goes_on(
 def test_asked_to_stop_it_stops_at_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     file = study(tmp_path, {"a": {"method": method(tmp_path, "a", log=str(log), kill_after=2, ask=True)}})
-    command = [sys.executable, "-m", "avdiff.cli", "benchmark", str(file), "--output", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "avdiff.cli",
+        "benchmark",
+        str(file),
+        "--allow",
+        "tests",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
     assert len(log.read_text().splitlines()) == 2
@@ -358,7 +378,10 @@ def test_settings_of_a_method() -> None:
             "recipes.sampler.iterations: Expected a <class 'int'>. Got value: x",
         ),
         ("recipes.1.likelihood.init_args.std=-1", "must be positive"),
-        ("recipes.1.sampler.class_path=avdiff.nothing", "recipes.sampler: module 'avdiff' has no attribute 'nothing'"),
+        (
+            "recipes.1.sampler.class_path=avdiff.samplers.nothing",
+            "recipes.sampler: module 'avdiff.samplers' has no attribute 'nothing'",
+        ),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_one_sentence(override: str, sentence: str) -> None:
