@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from datamodules.real import Clip as ShortClip
 
 
+MOST = 8  # kinds of files that are told of
+
+
 @dataclass(frozen=True)
 class Work:
     """How the work is shared out; the same for every data set.
@@ -29,6 +33,9 @@ class Work:
         first: only so many items, to try or to measure; None for all.
         patience: seconds that one file may take.
         retry: try again what failed before.
+
+    Raises:
+        UserError: a number that makes no sense.
     """
 
     rank: int | None
@@ -37,6 +44,18 @@ class Work:
     first: int | None
     patience: float
     retry: bool
+
+    def __post_init__(self) -> None:
+        _at_least(0, {"--workers": self.workers})
+        _at_least(1, {"--ranks": self.ranks, "--first": self.first})
+        if not self.patience > 0:
+            raise UserError(f"--patience is {self.patience:g}; give seconds, more than 0")
+
+
+def _at_least(least: int, given: Mapping[str, int | None]) -> None:
+    for name, number in given.items():
+        if number is not None and number < least:
+            raise UserError(f"{name} is {number}; give at least {least}")
 
 
 def run(
@@ -61,6 +80,7 @@ def run(
     from datamodules.preparation import Report, own_share, prepare
 
     rank, ranks = own_share(work.rank, work.ranks)
+    maker.begin()  # before the pack is: what is wrong with an option leaves nothing behind
     console = Console(stderr=True)
     writer = PackWriter(output, rank, settings, codec)
     if work.retry:
@@ -108,6 +128,7 @@ def voxceleb2(
     from datamodules.talkers import WholeVideos
     from datamodules.voxceleb2 import Splits, all_clips, items, read_genders, read_list
 
+    _at_least(0, {"--test-clips": test_clips, "--val-clips": val_clips, "--val-speakers": val_speakers})
     splits = Splits(test_clips, val_clips, val_speakers, seed)
     names = all_clips(root) if english is None else read_list(english)
     found = items(root, names, splits, read_genders(genders) if genders else {})
@@ -130,6 +151,8 @@ def faces(
     from datamodules.talkers import LoneTalkers
     from datamodules.talking_faces import items
 
+    if not 0 <= val < 1:
+        raise UserError(f"--val is {val:g}; give a share from 0 to less than 1, such as 0.05")
     files = _files(folder, VIDEO, exclude)
     settings = {"dataset": "faces", "detector": _detector(mediapipe)}
     run(items(folder, files, val, output), LoneTalkers(mediapipe), output, work, settings, _codec(crops))
@@ -149,28 +172,39 @@ def features(
     """Visual features of a pack by BRAVEn, under Lightning's predict."""
     import lightning.pytorch as pl
     from lightning.pytorch.callbacks import RichProgressBar
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from avdiff.lit.features import Features, FeatureWriter
     from avdiff.nets.imports import load_braven
     from datamodules.features import FeatureStore, Mouths, card
+    from datamodules.packs import Pack
 
+    _at_least(1, {"--batch": batch, "--nodes": nodes})
+    _at_least(0, {"--workers": workers})
+    if devices != "auto" and not (devices.isdecimal() and int(devices)):
+        raise UserError(f"--devices is {devices!r}; give auto or a number from 1")
+    Pack(pack)  # before the encoder, which takes longer
     store = FeatureStore(pack, name)
     encoder = load_braven(checkpoint)
     model = Features(encoder)
     described = card(pack, name, encoder.dim, checkpoint, model.window, precision)
-    if devices != "auto" and not devices.isdigit():
-        raise UserError(f"--devices is {devices!r}; give auto or a number")
-    trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=int(devices) if devices.isdigit() else devices,
-        num_nodes=nodes,
-        precision=precision,  # type: ignore[arg-type]  # Lightning refuses what it does not know
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        default_root_dir=pack,
-        callbacks=[FeatureWriter(store, described), RichProgressBar()],
-    )
+    try:
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=devices if devices == "auto" else int(devices),
+            num_nodes=nodes,
+            precision=precision,  # type: ignore[arg-type]  # Lightning refuses what it does not know
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            default_root_dir=pack,
+            callbacks=[FeatureWriter(store, described), RichProgressBar()],
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(
+            f"Lightning refuses --accelerator {accelerator}, --devices {devices}, --nodes {nodes}, --precision {precision}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
     trainer.predict(model, Mouths(pack, batch, workers), return_predictions=False)
     if trainer.is_global_zero:
         Console().print(f"{len(store.done())} clips have features in {store.folder}; card.md there says what made them")
@@ -216,9 +250,21 @@ def lists(speech: Path, noise: Path, output: Path, split: str, mixtures: int, se
 
 
 def _files(folder: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> list[Path]:
+    """Those of some kinds below a folder; what is passed over is told."""
     from datamodules.real import find
 
-    files = [file for file in find(folder, suffixes) if not any(fnmatch(file.name, pattern) for pattern in exclude)]
+    found, others = find(folder, suffixes)
+    if others:
+        kinds = Counter(file.suffix.lower() or file.name for file in others)
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(MOST))
+        more = f", {len(kinds) - MOST} more kinds" if len(kinds) > MOST else ""
+        Console(stderr=True).print(
+            f"passed over, not of the kinds that are looked for: {told}{more}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    files = [file for file in found if not any(fnmatch(file.name, pattern) for pattern in exclude)]
     if not files:
         raise UserError(f"--exclude leaves no file of {folder}; give narrower patterns")
     return files
@@ -236,9 +282,9 @@ def videos(folder: Path, output: Path, exclude: Sequence[str]) -> None:
 
 def speech(folder: Path, output: Path, exclude: Sequence[str]) -> None:
     """Speech without video, as clips of up to 4 s."""
-    from datamodules.real import AUDIO, audio_clips
+    from datamodules.real import AUDIO, VIDEO, audio_clips
 
-    _clip_folders(_files(folder, AUDIO, exclude), output, audio_clips)
+    _clip_folders(_files(folder, (*AUDIO, *VIDEO), exclude), output, audio_clips)
 
 
 def noise(folder: Path, output: Path, exclude: Sequence[str]) -> None:
@@ -250,6 +296,7 @@ def enrolment(output: Path, split: str, workers: int | None) -> None:
     """Half a minute of every voice of the embedded benchmark, and the list of who speaks in which mixture."""
     from datamodules.synthetic.enrolment import enrolments
 
+    _at_least(1, {"--workers": workers})
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
         task = bars.add_task("voices")
         voices = enrolments(output, split, workers, lambda done, of: bars.update(task, completed=done, total=of))
@@ -266,13 +313,21 @@ def _clip_folders(
 
     console = Console(stderr=True)
 
+    if len(files) < 2:
+        raise UserError(f"{files[0]} is the only recording; give two or more, of which one is for validation")
+
     def left_out(reason: str) -> None:
-        console.print(f"left out: {reason}", soft_wrap=True, highlight=False)
+        console.print(f"left out: {reason}", soft_wrap=True, highlight=False, markup=False)
 
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bars:
         for split, part in (("val", files[::20]), ("train", [f for i, f in enumerate(files) if i % 20])):
             count = write_clips(output / split, clips(bars.track(part, description=split), left_out))
-            Console().print(f"{split}: {count} clips of {len(part)} files in {output / split}")
+            Console().print(
+                f"{split}: {count} clips of {len(part)} files in {output / split}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def _detector(mediapipe: Path | None) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from avdiff.errors import UserError
+from avdiff.files import read_json, whole
 from avdiff.types import VIDEO_FPS
 from datamodules.ledger import Ledger, lines
 from datamodules.packs import Pack
@@ -50,7 +51,7 @@ class FeatureStore:
         file = self.folder / "card.json"
         wanted = json.loads(json.dumps(card))
         if file.is_file():
-            there = json.loads(file.read_text(encoding="utf-8"))
+            there = read_json(file, "delete it and make the features again, or give another --name")
             for name in sorted({*there, *wanted} - {"checkpoint"}):
                 if there.get(name) != wanted.get(name):
                     raise UserError(
@@ -60,9 +61,8 @@ class FeatureStore:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "card.md").write_text(_text(wanted), encoding="utf-8")
-        partial = self.folder / ".card.json"
-        partial.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-        partial.replace(file)
+        with whole(file) as partial:
+            partial.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
 
     def open(self, rank: int) -> None:
         """Be ready to add, as one of several processes."""

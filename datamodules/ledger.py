@@ -14,10 +14,12 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from avdiff.errors import UserError
+from avdiff.files import naming
 
 LIMIT = 4 << 30  # bytes from which a data file is followed by the next
 
@@ -34,6 +36,9 @@ def lines(folder: Path, name: str) -> Iterator[tuple[Path, int, Line]]:
     """Every whole entry of every rank: its file, the byte at which its line starts, and the line.
 
     An entry of several lines (see `Ledger.append`) of which the last is missing is left out.
+
+    Raises:
+        UserError: a line is damaged.
     """
     for file in sorted(folder.glob(f"{name}-*.jsonl")):
         for start, _, line in _whole(file):
@@ -45,15 +50,27 @@ def _whole(file: Path) -> Iterator[tuple[int, int, Line]]:
     waiting: list[tuple[int, int, Line]] = []
     start = 0
     with file.open("rb") as handle:
-        for text in handle:
+        for number, text in enumerate(handle, 1):
             if not text.endswith(b"\n"):
                 return
-            line = json.loads(text)
+            line = _parsed(file, number, text)
             waiting.append((start, start + len(text), line))
             start += len(text)
             if not line.get("follow"):
                 yield from waiting
                 waiting = []
+
+
+def _parsed(file: Path, number: int, text: bytes) -> Line:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or not isinstance(line.get("id"), str):
+        raise UserError(
+            f"line {number} of {file} is damaged; copy it anew, or delete that line and prepare again, which adds what is missing"
+        )
+    return line
 
 
 class Ledger:
@@ -67,7 +84,7 @@ class Ledger:
         limit: bytes of a data file from which the next is begun.
 
     Raises:
-        UserError: another process writes as this rank.
+        UserError: another process writes as this rank, or a line is damaged.
     """
 
     def __init__(self, folder: Path, name: str, streams: Sequence[str] = (), rank: int = 0, limit: int = LIMIT) -> None:
@@ -121,9 +138,14 @@ class Ledger:
             told = {**line, **({"at": at} if at else {}), **({"follow": left} if left else {})}
             text += json.dumps(told, ensure_ascii=False).encode() + b"\n"
         for stream in {stream for _, data in entries for stream in data}:
-            self._data[stream].flush()
-        self._lines.write(text)
-        self._lines.flush()
+            with self._named(stream):
+                self._data[stream].flush()
+        with naming(Path(self._lines.name)):
+            self._lines.write(text)
+            self._lines.flush()
+
+    def _named(self, stream: str) -> AbstractContextManager[None]:
+        return naming(Path(self._data[stream].name))
 
     def _write(self, stream: str, data: bytes) -> tuple[int, int, int]:
         shard, end = self._ends[stream]
@@ -132,7 +154,8 @@ class Ledger:
             shard, end = shard + 1, 0
             self._ends[stream] = (shard, end)
             self._data[stream] = self._at_end(stream)
-        self._data[stream].write(data)
+        with self._named(stream):
+            self._data[stream].write(data)
         self._ends[stream] = (shard, end + len(data))
         return shard, end, len(data)
 

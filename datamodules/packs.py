@@ -26,12 +26,15 @@ from typing import Any, overload
 import numpy as np
 
 from avdiff.errors import UserError
+from avdiff.files import read_json, whole
 from avdiff.types import SAMPLE_RATE, VIDEO_FPS
 from datamodules.codecs import MouthCodec, RawCrops, mouth_codec
 from datamodules.ledger import LIMIT, Entry, Ledger, Line, data_file, lines
 
 VERSION = 1
-MISSING = "missing file"  # a reason that the next run looks into again
+MISSING, UNREACHABLE = "missing file", "could not be read this time"
+AGAIN = frozenset({MISSING, UNREACHABLE})  # reasons that the next run looks into again: they are not the file's
+DAMAGED = "copy the pack anew, or prepare it again into another folder"
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class PackWriter:
         self._clips = Ledger(self.folder, "manifest", ("audio", "mouth"), rank, limit)
         self._failed = Ledger(self.folder, "failed", (), rank)
         self._present: set[str] = {_item(line) for _, _, line in lines(self.folder, "manifest")}
-        self._reasons: dict[str, str] = {line["id"]: line["reason"] for _, _, line in lines(self.folder, "failed")}
+        self._reasons = _reasons(self.folder)
 
     def _settle(self, settings: dict[str, Any]) -> None:
         wanted = {
@@ -138,10 +141,9 @@ class PackWriter:
         file = self.folder / "pack.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            partial = self.folder / f".pack-{os.getpid()}.json"
-            partial.write_text(json.dumps(wanted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            partial.replace(file)
-        there = json.loads(file.read_text(encoding="utf-8"))
+            with whole(file) as partial:
+                partial.write_text(json.dumps(wanted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        there = read_json(file, DAMAGED)
         for name in sorted({*there, *wanted}):
             if there.get(name) != wanted.get(name):
                 raise UserError(
@@ -152,7 +154,7 @@ class PackWriter:
     @property
     def done(self) -> Set[str]:
         """Items that gave clips, or failed for good, whichever rank had them."""
-        return self._present | {name for name, reason in self._reasons.items() if reason != MISSING}
+        return self._present | {name for name, reason in self._reasons.items() if reason not in AGAIN}
 
     def append(self, clip: Clip) -> None:
         """Add a clip."""
@@ -284,8 +286,11 @@ class Pack:
         file = self.folder / "pack.json"
         if not file.is_file():
             raise UserError(f"{self.folder} is no prepared data (it holds no pack.json); make it with avdiff prepare")
-        self.settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        self._codec = mouth_codec(self.settings["mouth"])
+        self.settings = read_json(file, DAMAGED)
+        try:
+            self._codec = mouth_codec(self.settings["mouth"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{file} does not say how mouth crops are stored ({error}); {DAMAGED}") from error
         self._files = _Files()
         paths: dict[Path, int] = {}
         found, splits = [], set()
@@ -293,8 +298,13 @@ class Pack:
             splits.add(str(line.get("split")))
             if split is None or line.get("split") == split:
                 place = (paths.setdefault(path, len(paths)), start)
-                data = (_place(path, line, "audio"), _place(path, line, "mouth"))
-                numbers = (line["samples"], line["frames"], line["scale"])
+                try:
+                    data = (_place(path, line, "audio"), _place(path, line, "mouth"))
+                    numbers = (int(line["samples"]), int(line["frames"]), float(line["scale"]))
+                except (KeyError, TypeError, ValueError) as error:
+                    raise UserError(
+                        f"{path} does not say where the clip {line['id']} is, or how long; {DAMAGED}"
+                    ) from error
                 found.append((line["id"], place, data, numbers, line.get("seen", [])))
         if not found:
             of = f"of split {split!r}; it has {', '.join(sorted(splits))}" if splits else "yet"
@@ -363,7 +373,7 @@ class Pack:
                 f"{self.folder} has no feature set {name!r}; it has {', '.join(there) or 'none'}: "
                 "make one with avdiff prepare features"
             )
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file, "copy it anew, or delete the folder of that feature set and make it again")
 
     def without_features(self, name: str) -> np.ndarray:
         """Indices of clips with video that a feature set lacks."""
@@ -397,9 +407,9 @@ def splits_of(folder: Path, name: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for line in (line for _, _, line in lines(folder, "manifest") if name in line):
-        if (other := found.setdefault(line[name], line["split"])) != line["split"]:
+        if (other := found.setdefault(line[name], str(line.get("split")))) != line.get("split"):
             raise UserError(
-                f"{folder} has clips of the {name} {line[name]} in {other} and in {line['split']}, for there was less to "
+                f"{folder} has clips of the {name} {line[name]} in {other} and in {line.get('split')}, for there was less to "
                 "prepare when it was begun; prepare all of it into a new folder"
             )
     return found
@@ -408,8 +418,11 @@ def splits_of(folder: Path, name: str) -> dict[str, str]:
 def failures(folder: Path) -> dict[str, str]:
     """Why items of a pack gave no clip: id -> reason, without those that gave one later."""
     present = {_item(line) for _, _, line in lines(folder, "manifest")}
-    reasons = {line["id"]: line["reason"] for _, _, line in lines(folder, "failed")}
-    return {name: reason for name, reason in reasons.items() if name not in present}
+    return {name: reason for name, reason in _reasons(folder).items() if name not in present}
+
+
+def _reasons(folder: Path) -> dict[str, str]:
+    return {line["id"]: str(line.get("reason", "unknown")) for _, _, line in lines(folder, "failed")}
 
 
 def summary(folder: Path) -> str:
@@ -418,7 +431,7 @@ def summary(folder: Path) -> str:
     for _, _, line in lines(folder, "manifest"):
         split = str(line.get("split", "all"))
         clips[split] += 1
-        seconds[split] += line["samples"]
+        seconds[split] += int(line.get("samples", 0))
         speakers.setdefault(split, set()).add(str(line.get("speaker", "")))
     told = [
         f"{split}: {clips[split]} clips, {seconds[split] / SAMPLE_RATE / 3600:.2f} h"

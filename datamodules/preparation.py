@@ -19,11 +19,13 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import av
+
 from avdiff.errors import UserError
 from avdiff.types import SAMPLE_RATE
 from datamodules.codecs import MouthCodec
 from datamodules.ledger import Entry
-from datamodules.packs import MISSING, Clip, PackWriter, encoded
+from datamodules.packs import MISSING, UNREACHABLE, Clip, PackWriter, encoded
 from datamodules.synthetic.process import Process
 
 EMPTY = "empty file"
@@ -100,6 +102,13 @@ class Stopwatch:
 class Maker(ABC):
     """Makes clips of an item, in a process of its own. It is sent there pickled."""
 
+    def begin(self) -> None:  # noqa: B027 - most need nothing
+        """Load what every item needs, so that what is wrong with it is told once and held against none of them.
+
+        Raises:
+            UserError: the maker's own settings are wrong: no item can be made.
+        """
+
     @abstractmethod
     def make(self, item: Item, watch: Stopwatch) -> Sequence[Clip]:
         """The clips.
@@ -138,6 +147,7 @@ def attempt(maker: Maker, item: Item, codec: MouthCodec) -> Answer:
             raise Unusable(MISSING, f"there is no file {item.path}")
         if not item.path.stat().st_size:
             raise Unusable(EMPTY, f"{item.path} has no bytes")
+        item.path.open("rb").close()
         clips = maker.make(item, watch)
         with watch("encode"):
             entries = [encoded(clip, codec) for clip in clips]
@@ -145,6 +155,9 @@ def attempt(maker: Maker, item: Item, codec: MouthCodec) -> Answer:
         reason, detail = error.reason, error.detail
     except UserError as error:
         reason, detail = "cannot be read", str(error)
+    except (OSError, MemoryError) as error:  # of the machine, not of the file: the next run may have more luck
+        broken = isinstance(error, av.FFmpegError)
+        reason, detail = (ERROR if broken else UNREACHABLE), f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001 - whatever a file does to a decoder, the others go on
         reason, detail = ERROR, f"{type(error).__name__}: {error}"
     return Answer(entries, reason, detail, watch.seconds)
@@ -214,6 +227,8 @@ def own_share(rank: int | None, ranks: int | None, environment: Mapping[str, str
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
         task = int(environment.get("SLURM_PROCID", 0)) if tasks > 1 else 0
         rank, ranks = job * tasks + task, jobs * tasks
+    if ranks < 1:
+        raise UserError(f"--ranks is {ranks}; give at least 1")
     if not 0 <= rank < ranks:
         raise UserError(f"rank {rank} of {ranks} was asked for; give --rank from 0 to {ranks - 1}")
     return rank, ranks
@@ -245,7 +260,15 @@ def prepare(
         workers: processes; None for one a core, 0 for none but this.
         patience: seconds that an item may take.
         progress: told after every item.
+
+    Raises:
+        UserError: the maker cannot begin; no item is looked at.
     """
+    if (workers is not None and workers < 0) or not patience > 0:
+        raise ValueError(
+            f"{workers} workers and {patience} s of patience were asked for; expected 0 or more, and more than 0"
+        )
+    maker.begin()
     own = items[rank::ranks]
     done = writer.done
     todo = [item for item in own if item.id not in done]
@@ -325,14 +348,14 @@ class _Worker:
     def __call__(self, maker: Maker, item: Item, codec: MouthCodec) -> Answer:
         if self._process is None:
             self._process = Process("datamodules.preparation_worker")
-            self._process((maker,))  # it starts, and imports what makes clips, which is not the file's time
+            self._process((maker,))  # it starts, and loads what makes clips, which is not the file's time
         late = threading.Event()
 
         def give_up(process: Process) -> None:
             late.set()
             process.kill()
 
-        timer = threading.Timer(self.patience, give_up, (self._process,))
+        timer = threading.Timer(min(self.patience, threading.TIMEOUT_MAX), give_up, (self._process,))
         timer.daemon = True
         timer.start()
         try:

@@ -15,7 +15,11 @@ from datamodules.synthetic.process import answer, serve
 
 
 def _respond(request: Any, file: BinaryIO) -> None:
-    answer(attempt(*request) if len(request) > 1 else None, file)
+    if len(request) > 1:
+        answer(attempt(*request), file)
+    else:
+        request[0].begin()
+        answer(None, file)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,9 @@ def recorded_mixtures(data: Path, folder: Path, count: int) -> Iterator[Recorded
         folder: to write to.
         count: mixtures of two talkers, and as many of one.
     """
-    first = [file for file in find(data / "grid" / "s1", VIDEO) if file.stem in held_out()]
-    others = find(data / "grid" / "others", VIDEO)
-    noises = [file for file in find(data / "esc10", AUDIO) if file.name.startswith("3-")]
+    first = [file for file in find(data / "grid" / "s1", VIDEO)[0] if file.stem in held_out()]
+    others = find(data / "grid" / "others", VIDEO)[0]
+    noises = [file for file in find(data / "esc10", AUDIO)[0] if file.name.startswith("3-")]
     for talkers in (2, 1):
         for index in range(count):
             rng = np.random.default_rng([talkers, index])

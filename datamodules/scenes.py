@@ -25,6 +25,7 @@ from datamodules.dcase import NAME, dcase_items
 from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.packed import data_folder
 from datamodules.synthetic.benchmark import EmbeddedBenchmark
+from datamodules.synthetic.store import load_cached
 
 RATE = 44_100  # Hz, of the classifier's features
 
@@ -95,8 +96,9 @@ class _Recordings(Dataset[dict[str, Tensor]]):
             if self.cache
             else None
         )
-        if kept is not None and kept.is_file():
-            mono = torch.from_numpy(np.load(kept).astype(np.float32) / 32768)
+        known = load_cached(kept) if kept is not None else {}
+        if "array" in known:
+            mono = torch.from_numpy(known["array"].astype(np.float32) / 32768)
         else:
             samples, rate = read_audio(path)
             mono = resample(torch.from_numpy(samples.mean(0)), rate, RATE)

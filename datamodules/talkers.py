@@ -78,6 +78,8 @@ def _read(path: Path, watch: Stopwatch, mediapipe: Path | None) -> _Film:
         audio = resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE).numpy()
     if notes:
         raise Unusable("damaged", notes[0])
+    if not np.isfinite(audio).all():
+        raise Unusable("damaged", f"the sound of {path} holds values that are not finite")
     if np.sqrt(np.mean(np.square(audio, dtype=np.float64))) < SILENCE:
         raise Unusable("silent", f"the sound of {path} is silence")
     frames = VideoFrames(path, threads=1)
@@ -105,14 +107,26 @@ def _read(path: Path, watch: Stopwatch, mediapipe: Path | None) -> _Film:
 
 
 @dataclass(frozen=True)
-class WholeVideos(Maker):
-    """One clip a video, with the person who is seen longest: for videos that are of one talker each.
+class _Videos(Maker):
+    """Makes clips of videos with one detector.
 
     Args:
         mediapipe: the model of `MediaPipeFaces`; None for the detector that needs none.
     """
 
     mediapipe: Path | None = None
+
+    def begin(self) -> None:
+        _detector(self.mediapipe)
+
+
+@dataclass(frozen=True)
+class WholeVideos(_Videos):
+    """One clip a video, with the person who is seen longest: for videos that are of one talker each.
+
+    Args:
+        mediapipe: the model of `MediaPipeFaces`; None for the detector that needs none.
+    """
 
     def make(self, item: Item, watch: Stopwatch) -> Sequence[Clip]:
         film = _read(item.path, watch, self.mediapipe)
@@ -124,7 +138,7 @@ class WholeVideos(Maker):
 
 
 @dataclass(frozen=True)
-class LoneTalkers(Maker):
+class LoneTalkers(_Videos):
     """Every stretch of a video in which exactly one person is seen is a clip: of others the sound may hold the voice too.
 
     Args:
@@ -132,7 +146,6 @@ class LoneTalkers(Maker):
         longest: seconds of a clip; a longer stretch is cut.
     """
 
-    mediapipe: Path | None = None
     longest: float = 60.0
 
     def make(self, item: Item, watch: Stopwatch) -> Sequence[Clip]:

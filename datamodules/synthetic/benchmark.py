@@ -20,6 +20,7 @@ from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.synthetic.corpus import cache_folder
 from datamodules.synthetic.noises import UNMATCHED, first_kind, make_noise
 from datamodules.synthetic.seeds import stream
+from datamodules.synthetic.store import load_cached
 from datamodules.synthetic.talkers import CONTINUOUS, FACES, GRID, ClipSpec, draw_spec, make_clip
 from datamodules.synthetic.voices import VARIANTS
 
@@ -92,13 +93,14 @@ class EmbeddedBenchmark(MixtureList):
         entry = self.entries()[index]
         name, number = self._place(index)
         file = self.cache / f"{entry.key}.npz"
-        if not file.exists():
+        kept = load_cached(file)
+        if set(kept) != {"sources", "mouth", "transcripts"}:
             sources, mouth, transcripts = _make(self.split, name, number)
+            kept = {"sources": sources, "mouth": mouth, "transcripts": transcripts}
             with whole(file) as partial, partial.open("wb") as out:
-                np.savez(out, sources=sources, mouth=mouth, transcripts=transcripts)
-        with np.load(file) as kept:
-            parts, film = torch.from_numpy(kept["sources"]), torch.from_numpy(kept["mouth"])
-            said = tuple(map(str, kept["transcripts"]))
+                np.savez(out, **kept)  # type: ignore[arg-type]
+        parts, film = torch.from_numpy(kept["sources"]), torch.from_numpy(kept["mouth"])
+        said = tuple(map(str, kept["transcripts"]))
         return Mixture(entry.key, name, entry.layout, parts, parts.sum(0), film, transcripts=said)
 
     def _place(self, index: int) -> tuple[str, int]:

@@ -14,13 +14,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from avdiff.files import whole
+from avdiff.files import naming, whole
 from datamodules.synthetic.noises import NOISE_SPLITS, make_noise
 from datamodules.synthetic.process import Process
 from datamodules.synthetic.sentences import SPLITS
@@ -195,28 +196,37 @@ def fill(
         for array in arrays.values():
             array.resize(have)
         meta = folder / "meta.jsonl"
+        known = _lines(meta)[:have]
         with whole(meta) as partial:
-            partial.write_text("".join(_lines(meta)[:have]))
+            partial.write_bytes(b"".join(known))
         made = _make(make, range(have, clips), workers or os.cpu_count() or 1)
         for start in range(have, clips, _BATCH):
             batch = [next(made) for _ in range(min(_BATCH, clips - start))]
             for name, array in arrays.items():
                 array.append(np.stack([clip[name] for clip, _ in batch]))
-            with meta.open("a") as out:
+            with naming(meta), meta.open("a") as out:
                 out.writelines(json.dumps(about) + "\n" for _, about in batch)
             if progress:
                 progress(start + len(batch), clips)
 
 
-def _lines(file: Path) -> list[str]:
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return [line for line in lines if line.endswith("\n")]
+def _lines(file: Path) -> list[bytes]:
+    """The lines before the first that is cut off or damaged."""
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    return list(takewhile(_sound, lines))
+
+
+def _sound(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _whole(folder: Path, shapes: Shapes) -> int:
-    """Clips of which every file has its part: a killed run may have counted its last ones in some files only."""
-    files = [folder / f"{name}.npy" for name in shapes]
-    counts = [len(np.load(file, mmap_mode="r")) if file.exists() else 0 for file in files]
+    """Clips of which every file has its part: a killed run may have counted its last ones in some files only, and a full disk
+    or a broken copy may have left a file damaged."""
+    counts = [len(GrowingArray(folder / f"{name}.npy", *shape)) for name, shape in shapes.items()]
     return min(*counts, len(_lines(folder / "meta.jsonl")))
 
 

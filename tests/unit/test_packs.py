@@ -204,3 +204,42 @@ def test_features_are_read_by_name(tmp_path: Path) -> None:
     assert pack.without_features("tiny").tolist() == [1]
     with pytest.raises(UserError, match="lacks b"):
         pack.features(1, "tiny")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"mouth": 3}', '{"mouth": {"codec": "h264"}}'])
+def test_a_damaged_pack_is_told_with_its_file(content: str, tmp_path: Path) -> None:
+    writer = PackWriter(tmp_path)
+    writer.append(Clip("a", np.ones(640)))
+    writer.close()
+    (tmp_path / "pack.json").write_text(content)
+    with pytest.raises(UserError, match=r"pack\.json"):
+        Pack(tmp_path)
+    if not content.startswith('{"'):
+        with pytest.raises(UserError, match=r"pack\.json is damaged"):
+            PackWriter(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"garbage\n", b"\xff\x00\n", b"[]\n", b'{"seconds": 1}\n', b'{"id": 3}\n'])
+@pytest.mark.parametrize("name", ["manifest", "failed"])
+def test_a_damaged_line_is_told_with_its_number(name: str, damage: bytes, tmp_path: Path) -> None:
+    writer = PackWriter(tmp_path)
+    writer.append(Clip("a", np.ones(640)))
+    writer.fail("b", "silent")
+    writer.close()
+    with (tmp_path / f"{name}-0000.jsonl").open("ab") as file:
+        file.write(damage)
+    size = (tmp_path / "audio-0000-000.bin").stat().st_size
+    for look in (PackWriter, failures):
+        with pytest.raises(UserError, match=rf"line 2 of .*{name}-0000\.jsonl"):
+            look(tmp_path)
+    assert (tmp_path / "audio-0000-000.bin").stat().st_size == size
+
+
+def test_a_line_that_lacks_what_clips_need_is_told(tmp_path: Path) -> None:
+    writer = PackWriter(tmp_path)
+    writer.append(Clip("a", np.ones(640)))
+    writer.close()
+    manifest = tmp_path / "manifest-0000.jsonl"
+    manifest.write_text(manifest.read_text().replace('"samples"', '"sample"'))
+    with pytest.raises(UserError, match=r"manifest-0000\.jsonl .* clip a"):
+        Pack(tmp_path)

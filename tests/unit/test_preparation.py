@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from avdiff.errors import UserError
-from datamodules.packs import MISSING, Clip, Pack, PackWriter, failures
+from avdiff.prepare import Work
+from avdiff.prepare import run as run_preparation
+from datamodules.packs import MISSING, UNREACHABLE, Clip, Pack, PackWriter, failures
 from datamodules.preparation import EMPTY, ENDLESS, ERROR, STOPPED, Item, Maker, Stopwatch, Unusable, own_share, prepare
 
 
@@ -124,6 +126,65 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     pack = Pack(tmp_path / "out")
     assert pack.ids.tolist() == [item.id for item in todo]
     assert sum(file.stat().st_size for file in (tmp_path / "out").glob("*.bin")) == 300 * 100
+
+
+@dataclass(frozen=True)
+class Misled(Texts):
+    """Its own settings are wrong."""
+
+    def begin(self) -> None:
+        raise UserError("there is no model nowhere.task")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_in_the_settings_is_no_failure_of_the_items(workers: int, tmp_path: Path) -> None:
+    todo = items(tmp_path / "in", a="x")
+    work = Work(rank=None, ranks=None, workers=workers, first=None, patience=60.0, retry=False)
+    with pytest.raises(UserError, match=r"nowhere\.task"):
+        run_preparation(todo, Misled(), tmp_path / "out", work, {})
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True)
+class Unlucky(Maker):
+    """The machine fails, not the file."""
+
+    error: type[Exception]
+
+    def make(self, item: Item, watch: Stopwatch) -> Sequence[Clip]:
+        raise self.error("no luck")
+
+
+@pytest.mark.parametrize("error", [MemoryError, OSError, PermissionError])
+def test_what_the_machine_failed_at_is_tried_again(error: type[Exception], tmp_path: Path) -> None:
+    todo = items(tmp_path / "in", a="xx")
+    writer = PackWriter(tmp_path / "out")
+    prepare(todo, Unlucky(error), writer, workers=0)
+    writer.close()
+    assert failures(tmp_path / "out") == {"a": UNREACHABLE}
+    assert "1 of 1 files prepared" in run(tmp_path / "out", todo)
+
+
+@pytest.mark.parametrize(
+    ("odd", "option"),
+    [
+        ({"workers": -1}, "--workers"),
+        ({"first": 0}, "--first"),
+        ({"first": -3}, "--first"),
+        ({"ranks": 0, "rank": 0}, "--ranks"),
+        ({"patience": 0.0}, "--patience"),
+        ({"patience": float("nan")}, "--patience"),
+    ],
+)
+def test_work_that_makes_no_sense_is_refused(odd: dict[str, float], option: str) -> None:
+    plain = {"rank": None, "ranks": None, "workers": None, "first": None, "patience": 60.0, "retry": False}
+    with pytest.raises(UserError, match=option):
+        Work(**{**plain, **odd})  # type: ignore[arg-type]
+
+
+def test_patience_may_be_without_end(tmp_path: Path) -> None:
+    run(tmp_path / "out", items(tmp_path / "in", a="x"), workers=1, patience=float("inf"))
+    assert Pack(tmp_path / "out").ids.tolist() == ["a"]
 
 
 @pytest.mark.parametrize(

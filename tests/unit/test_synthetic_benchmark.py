@@ -81,3 +81,13 @@ def test_held_out_noises_are_for_the_test_alone() -> None:
 def test_training_has_no_benchmark() -> None:
     with pytest.raises(ValueError, match="'test' and 'val'"):
         EmbeddedBenchmark("train")
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 cut off"])
+def test_a_damaged_mixture_of_the_cache_is_made_anew(content: bytes, cache: Path) -> None:
+    mixtures = EmbeddedBenchmark(conditions=["speakers1"], clips=1, cache=cache)
+    first = mixtures[0]
+    (file,) = cache.rglob("test-speakers1-000.npz")
+    for damaged in (content, file.read_bytes()[:-200]):
+        file.write_bytes(damaged)
+        assert torch.equal(mixtures[0].sources, first.sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,42 @@ def test_a_killed_run_is_taken_up_where_it_was_whole(tmp_path: Path) -> None:
     assert again.meta == whole.meta
 
 
+@pytest.mark.parametrize("damage", ["empty", "header", "short", "line", "binary line", "no lines"])
+def test_a_damaged_cache_is_made_anew_from_where_it_is_sound(damage: str, tmp_path: Path) -> None:
+    sound = noise_corpus("val", 3, cache=tmp_path, workers=1)
+    audio, meta, folder = sound.audio.copy(), sound.meta, sound.folder
+    file, lines = folder / "audio.npy", folder / "meta.jsonl"
+    data, told = file.read_bytes(), lines.read_bytes().splitlines(keepends=True)
+    match damage:
+        case "empty":  # as a full disk leaves it
+            file.write_bytes(b"")
+        case "header":
+            file.write_bytes(b"\0" * 128 + data[128:])
+        case "short":
+            file.write_bytes(data[:-1])
+        case "line":
+            lines.write_bytes(told[0] + b"{\n" + told[2])
+        case "binary line":
+            lines.write_bytes(told[0] + b"\xff\x00\n" + told[2])
+        case _:
+            lines.unlink()
+    again = noise_corpus("val", 3, cache=tmp_path, workers=1)
+    assert (again.audio == audio).all()
+    assert again.meta == meta
+
+
+def test_a_full_disk_names_the_file_and_is_got_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("datamodules.synthetic.store.os.fsync", full)
+        with pytest.raises(OSError, match="No space") as failed:
+            noise_corpus("val", 1, cache=tmp_path, workers=1)
+    assert failed.value.filename == str(tmp_path / "noise_val" / "audio.npy")
+    assert len(noise_corpus("val", 1, cache=tmp_path, workers=1).audio) == 1
+
+
 def test_speech_arrays_belong_together(tmp_path: Path) -> None:
     corpus = speech_corpus("val", 1, cache=tmp_path, workers=1)
     assert corpus.audio.shape == (1, 64000)
@@ -147,6 +184,7 @@ def test_wrong_requests_are_refused(tmp_path: Path) -> None:
 def test_an_array_grows_and_uncounted_rows_do_not_exist(tmp_path: Path) -> None:
     file = tmp_path / "x.npy"
     array = GrowingArray(file, (3,), np.int16)
+    array.resize(0)
     assert np.load(file).shape == (0, 3)
     array.append(np.arange(6, dtype=np.int16).reshape(2, 3))
     array.append(np.full((1, 3), 9, np.int16))
