@@ -57,6 +57,7 @@ class Observation:
         layout: one role a source, the same for the whole batch: speakers, then off-screen speakers, then noise.
         sample_rate: Hz.
         talkers: where the layout has some of a recording's talkers only, which ones these are, from 0. None for all of them.
+        truth: (B, K, T) the sources themselves, only for a separator that says it is an oracle; None for every method.
     """
 
     key: tuple[str, ...]
@@ -66,6 +67,7 @@ class Observation:
     layout: tuple[Role, ...]
     sample_rate: int = SAMPLE_RATE
     talkers: tuple[int, ...] | None = None
+    truth: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_layout(self.layout)
@@ -82,7 +84,7 @@ class Observation:
         """The same observation with its tensors moved, for Lightning's batch transfer."""
         moved: dict[str, Any] = {
             name: value.to(*args, **kwargs)
-            for name in ("mixture", "visual", "visual_mask")
+            for name in ("mixture", "visual", "visual_mask", "truth")
             if isinstance(value := getattr(self, name), Tensor)
         }
         return replace(self, **moved)
@@ -97,7 +99,22 @@ class Observation:
             mixture=self.mixture.index_select(0, index),
             visual=pick(self.visual),
             visual_mask=pick(self.visual_mask),
+            truth=pick(self.truth),
         )
+
+
+def repeated(observation: Observation, times: int) -> Observation:
+    """Every clip of an observation so many times, one after the other: `times` = 2 gives a, a, b, b. The first has the key of
+    the clip itself, the others keys of their own, and so noise of their own."""
+    again = lambda t: None if t is None else t.repeat_interleave(times, 0)  # noqa: E731
+    return replace(
+        observation,
+        key=tuple(f"{key}#{draw}" if draw else key for key in observation.key for draw in range(times)),
+        mixture=observation.mixture.repeat_interleave(times, 0),
+        visual=again(observation.visual),
+        visual_mask=again(observation.visual_mask),
+        truth=again(observation.truth),
+    )
 
 
 @dataclass(frozen=True)
@@ -112,12 +129,15 @@ class Separation:
         info: figures of the run (evaluations of each prior, seconds, final data fit), free of tensors. A list of length
             B holds one value a clip; everything else is the whole batch's. "failure", where it is there, says for every clip
             why it could not be separated, in a sentence, or None.
+        std: (B, K, T) standard deviation of every sample given the mixture, where `sources` is the mean of several draws: of a
+            draw, not of the mean. NaN where fewer than two draws came to an end. None for a method that makes one estimate.
     """
 
     key: tuple[str, ...]
     layout: tuple[Role, ...]
     sources: Tensor
     info: dict[str, Any] = field(default_factory=dict)
+    std: Tensor | None = None
 
     @property
     def failures(self) -> tuple[str | None, ...]:

@@ -243,8 +243,8 @@ class AtLevels(Changed):
         return replace(mixture, sources=sources, mixture=sources.sum(0))
 
 
-def collate(mixtures: Sequence[Mixture], sample_rate: int = SAMPLE_RATE) -> Observation:
-    """What a method may see of mixtures of one layout and length."""
+def collate(mixtures: Sequence[Mixture], sample_rate: int = SAMPLE_RATE, truth: bool = False) -> Observation:
+    """What a method may see of mixtures of one layout and length; with `truth`, what an oracle is told too."""
     layouts, lengths = {m.layout for m in mixtures}, {m.mixture.shape[-1] for m in mixtures}
     if len(layouts) > 1 or len(lengths) > 1:
         raise ValueError(
@@ -260,14 +260,15 @@ def collate(mixtures: Sequence[Mixture], sample_rate: int = SAMPLE_RATE) -> Obse
         visual_mask=torch.stack(seen) if seen else None,
         layout=mixtures[0].layout,
         sample_rate=sample_rate,
+        truth=torch.stack([m.sources for m in mixtures]) if truth else None,
     )
 
 
 class _Batches(Dataset[Observation]):
     """One item a batch: a batch has one layout, which a sampler of single clips could not promise."""
 
-    def __init__(self, mixtures: MixtureList, done: Set[str], batch_size: int) -> None:
-        self.mixtures = mixtures
+    def __init__(self, mixtures: MixtureList, done: Set[str], batch_size: int, truth: bool) -> None:
+        self.mixtures, self.truth = mixtures, truth
         by_layout: dict[tuple[Role, ...], list[int]] = {}
         for index, entry in enumerate(mixtures.entries()):
             if entry.key not in done:
@@ -280,7 +281,7 @@ class _Batches(Dataset[Observation]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> Observation:
-        return collate([self.mixtures[row] for row in self.batches[index]])
+        return collate([self.mixtures[row] for row in self.batches[index]], truth=self.truth)
 
 
 class _EveryNth(DistributedSampler[int]):
@@ -324,10 +325,15 @@ class Mixtures(TrainingClips):
         self.mixtures, self.training = mixtures, training
         self.allow_zero_length_dataloader_with_multiple_devices = True  # a resumed run may leave a rank nothing to do
         self._done: Set[str] = frozenset()
+        self._truth = False
 
     def skip(self, keys: Set[str]) -> None:
         """Leave these clips out of the next predict run."""
         self._done = keys
+
+    def reveal(self) -> None:
+        """Tell the separator the sources themselves: it is an oracle."""
+        self._truth = True
 
     def prepare_data(self) -> None:
         if self.training is not None:
@@ -353,7 +359,7 @@ class Mixtures(TrainingClips):
     def predict_dataloader(self) -> DataLoader[Observation]:
         if self.mixtures is None:
             raise UserError("there is no list to separate; give one as data.mixtures")
-        batches = _Batches(self.mixtures, self._done, self.batch_size)
+        batches = _Batches(self.mixtures, self._done, self.batch_size, self._truth)
         sampler = _EveryNth(batches, len(batches), *self._rank())
         return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers)
 

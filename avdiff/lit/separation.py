@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lightning.pytorch as pl
 
+from avdiff.errors import UserError
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import Separator
@@ -26,6 +27,16 @@ class SeparationModule(pl.LightningModule):
         self.separator = separator
         self.seed = seed
         self.on_sampler_step: Callback | None = None
+
+    def setup(self, stage: str) -> None:
+        if stage == "predict" and self.separator.oracle:
+            reveal = getattr(getattr(self.trainer, "datamodule", None), "reveal", None)
+            if reveal is None:
+                raise UserError(
+                    "the method has a prior that is told the sources, which the data given cannot tell; give a list of mixtures "
+                    "whose parts are known (datamodules.mixtures.Mixtures)"
+                )
+            reveal()
 
     def predict_step(self, batch: Observation) -> Separation:
         return self.separator.separate(batch, rng=ClipNoise(self.seed, batch.key), callback=self.on_sampler_step)

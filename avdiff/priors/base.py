@@ -21,6 +21,7 @@ class DiffusionPrior(nn.Module, ABC):
         window: length in samples that the prior was trained on, or None if it takes any length.
         conditional: whether it takes video, i.e. has `embed` and `null`.
         local: whether it takes noise whose level differs from bin to bin and says how sure it is, i.e. has `estimate`.
+        oracle: whether it is told the sources themselves, i.e. has `reveal`. No such prior is part of a method.
     """
 
     sigma_data: float
@@ -28,6 +29,7 @@ class DiffusionPrior(nn.Module, ABC):
     window: int | None = None
     conditional: bool = False
     local: bool = False
+    oracle: bool = False
 
     @property
     def evaluated(self) -> nn.Module | None:
@@ -73,6 +75,17 @@ class DiffusionPrior(nn.Module, ABC):
             (N or 1, bins, frames) in waveform units: that of white noise with as much energy in the bin.
         """
         return None
+
+    def reveal(self, sources: Tensor) -> Tensor:
+        """The condition of a prior that is told the truth, once a separation.
+
+        Args:
+            sources: (N, T) the sources themselves, at the level of the prior's data.
+
+        Returns:
+            (N, F, D).
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not told the sources")
 
 
 class ConditionalDiffusionPrior(DiffusionPrior):

@@ -71,6 +71,11 @@ class JointPrior(nn.Module):
             )
 
     @property
+    def oracle(self) -> bool:
+        """Whether one of the priors is told the sources themselves."""
+        return any(prior.oracle for prior in self.priors.values())
+
+    @property
     def sigma_data(self) -> float:
         """Level that mixtures are scaled to before sampling."""
         return next(iter(self.priors.values())).sigma_data  # type: ignore[return-value]
@@ -83,16 +88,17 @@ class JointPrior(nn.Module):
         return self.priors[role]  # type: ignore[return-value]
 
     def bind(
-        self, observation: Observation, levels: Mapping[Role, float] | None = None, scale: float = 1.0
+        self, observation: Observation, levels: Mapping[Role, float] | None = None, scale: float = 1.0, draws: int = 1
     ) -> BoundJointPrior:
         """Embed the video once and fix which rows of a network call belong to which source.
 
         Args:
-            observation: what is separated.
+            observation: what is separated, at the priors' level.
             levels: of the sources of each role, in dB relative to the priors' training data; 0 where it says nothing.
             scale: factor on all amplitudes, `sigma_data` among them.
+            draws: of every clip, side by side: B is then draws times the clips, a clip's draws one after the other.
         """
-        return BoundJointPrior(self, observation, levels or {}, scale)
+        return BoundJointPrior(self, observation, levels or {}, scale, draws)
 
 
 class BoundJointPrior:
@@ -105,25 +111,32 @@ class BoundJointPrior:
         gains: (B, K) amplitudes relative to the priors' training data.
     """
 
-    def __init__(self, joint: JointPrior, observation: Observation, levels: Mapping[Role, float], scale: float) -> None:
+    def __init__(
+        self, joint: JointPrior, observation: Observation, levels: Mapping[Role, float], scale: float, draws: int = 1
+    ) -> None:
         self.sigma_data = scale * joint.sigma_data
         self.evaluations = 0
         self._joint = joint
         self._groups: list[tuple[DiffusionPrior, list[int], Tensor | None, Tensor | None]] = []
         layout, batch = observation.layout, observation.mixture.shape[0]
         decibel = observation.mixture.new_tensor([levels.get(role, 0.0) for role in layout])
-        self.gains = (scale * 10 ** (decibel / 20)).expand(batch, -1)
+        self.gains = (scale * 10 ** (decibel / 20)).repeat(batch, 1)
         roles_of: dict[int, list[int]] = {}
         for source, role in enumerate(layout):
             roles_of.setdefault(id(joint._prior(role)), []).append(source)
         for sources in roles_of.values():
             prior = joint._prior(layout[sources[0]])
             cond = null = None
-            if prior.conditional:
+            if prior.oracle:
+                cond = prior.reveal(_truth(observation)[:, sources].flatten(0, 1) / scale).unflatten(0, (batch, -1))
+                self.gains[:, sources] = scale  # it knows the levels too
+            elif prior.conditional:
                 cond, null = _conditions(
                     cast(ConditionalDiffusionPrior, prior), observation, [layout[s] for s in sources], batch
                 )
+            cond, null = (None if of is None else of.repeat_interleave(draws, 0) for of in (cond, null))
             self._groups.append((prior, sources, cond, null))
+        self.gains = self.gains.repeat_interleave(draws, 0)
         # guidance takes a second branch of those who are seen
         self._seen = any(null is not None and null.shape[1] for *_, null in self._groups)
 
@@ -202,6 +215,16 @@ class BoundJointPrior:
     def rescale(self, gains: Tensor) -> None:
         """See `avdiff.priors.base.BoundPrior`."""
         self.gains = self.gains * gains
+
+
+def _truth(observation: Observation) -> Tensor:
+    """The sources themselves, (B, K, T)."""
+    if observation.truth is None:
+        raise UserError(
+            "the method has a prior that is told the sources, and of this mixture they are not known; run it by avdiff benchmark "
+            "or avdiff predict on a list, or take another method"
+        )
+    return observation.truth
 
 
 def _bounded(x: Tensor, state: Tensor, sigma: float) -> Tensor:

@@ -149,6 +149,11 @@ class PosteriorSampler(ABC):
         """Whether it works only with a likelihood that is Gaussian."""
         return False
 
+    @property
+    def random(self) -> bool:
+        """Whether the result depends on the noise: whether several of one mixture differ."""
+        return True
+
     @abstractmethod
     def sample(
         self,

@@ -71,6 +71,10 @@ class LocalEM(PosteriorSampler):
     def needs_closed_form(self) -> bool:
         return True
 
+    @property
+    def random(self) -> bool:
+        return False
+
     def sample(
         self,
         prior: BoundPrior,

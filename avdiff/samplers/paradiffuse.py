@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from avdiff.likelihood.base import BoundLikelihood
@@ -77,7 +76,8 @@ class ParaDiffUSE(PosteriorSampler):
         x_k   <- x_k + d (x0_hat_k - x_k) / tau^2 + weight s d r_k / (tau^2 + v) + sqrt(d) n     (no n in the last step).
 
     To each source the others are what the denoisers make of them, known up to a variance v, the likelihood's std squared. No
-    gradient goes through a network, and a step costs one evaluation a prior: 30 in all.
+    gradient goes through a network, and a step costs one evaluation a prior: 30 in all. The family averages 4 results that it
+    makes side by side: `PosteriorSeparator.draws`.
 
     The published form is on an Ornstein-Uhlenbeck process (see `OUVE`), which this is exactly after division by mu, in the
     compressed STFT of its networks; here it is in the waveform, where sources add up, and with the priors that are at hand. Its
@@ -93,18 +93,13 @@ class ParaDiffUSE(PosteriorSampler):
         levels: noise levels.
         weight: lambda is `weight` times s of the level; 5.75 in ParaDiffUSE-EN, 1.5 (without s) in UDiffSE.
         share: of the mixture that every source starts at; 1 is the mixture itself, as in the family with one talker.
-        draws: how many results are averaged, with noise of their own. The family runs 4 side by side; here they cost 4 times
-            the evaluations, one after the other. The mean of many is no sample: it tends to the posterior's mean.
     """
 
     levels: OUVE = field(default_factory=OUVE)
     weight: float = 5.75
     share: float = 1.0
-    draws: int = 1
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ValueError(f"draws is {self.draws}; at least one is needed")
         if self.weight < 0 or not 0 <= self.share <= 1:
             raise ValueError(
                 f"weight is {self.weight} and share {self.share}; weight must not be negative, share lie between 0 and 1"
@@ -127,24 +122,19 @@ class ParaDiffUSE(PosteriorSampler):
         gaussian = gaussian_of(likelihood, "ParaDiffUSE")
         mixture, variance = gaussian.mixture[:, None], gaussian.std**2
         levels = [*self.levels.levels(), (0.0, 0.0)]
-        steps = self.draws * self.levels.steps
         noise = NoiseStream(rng, shape, like)
         watchdog = Watchdog(TOO_FAR * max(levels[0][0], prior.sigma_data))
-        mean = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        for draw in range(self.draws):
-            x = self.share * mixture + levels[0][0] * noise.normal()
-            for i, ((tau, s), (then, _)) in enumerate(pairwise(levels)):
-                step = draw * self.levels.steps + i + 1
-                x0_hat = prior.denoise(x, tau)
-                residual = mixture - x - (x0_hat.sum(1, keepdim=True) - x0_hat)
-                fall = tau**2 - then**2
-                tilt = likelihood.tilt(x0_hat, tau)
-                pull = residual / (tau**2 + variance) if tilt is None else residual / (tau**2 + variance) + tilt
-                x = x.lerp(x0_hat, fall / tau**2) + self.weight * s * fall * pull
-                if then > 0:
-                    x = x + math.sqrt(fall) * noise.normal()
-                x = watchdog.check(x, step=step, sigma=tau, cause=_STATE)
-                if callback is not None:
-                    callback(Progress(step, steps, tau, watchdog.zeroed(x0_hat)))
-            mean += x / self.draws
-        return watchdog.done(mean)
+        x = self.share * mixture + levels[0][0] * noise.normal()
+        for i, ((tau, s), (then, _)) in enumerate(pairwise(levels)):
+            x0_hat = prior.denoise(x, tau)
+            residual = mixture - x - (x0_hat.sum(1, keepdim=True) - x0_hat)
+            fall = tau**2 - then**2
+            tilt = likelihood.tilt(x0_hat, tau)
+            pull = residual / (tau**2 + variance) if tilt is None else residual / (tau**2 + variance) + tilt
+            x = x.lerp(x0_hat, fall / tau**2) + self.weight * s * fall * pull
+            if then > 0:
+                x = x + math.sqrt(fall) * noise.normal()
+            x = watchdog.check(x, step=i + 1, sigma=tau, cause=_STATE)
+            if callback is not None:
+                callback(Progress(i + 1, self.levels.steps, tau, watchdog.zeroed(x0_hat)))
+        return watchdog.done(x)

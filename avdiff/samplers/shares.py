@@ -29,6 +29,10 @@ class MixtureShares(PosteriorSampler):
     def needs_closed_form(self) -> bool:
         return True
 
+    @property
+    def random(self) -> bool:
+        return False
+
     def sample(
         self,
         prior: BoundPrior,

@@ -49,6 +49,11 @@ class Separator(nn.Module):
 
     visual_input: ClassVar[str] = "mouth"
 
+    @property
+    def oracle(self) -> bool:
+        """Whether it must be told the sources themselves (`Observation.truth`): an oracle to compare with, no method."""
+        return False
+
     @abstractmethod
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         """Estimate every source of the layout, at the level that it has in the mixture. Raw: nothing is made to add up.

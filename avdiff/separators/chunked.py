@@ -181,6 +181,7 @@ def _only(observation: Observation, sources: list[int]) -> Observation:
         visual=pick(observation.visual),
         visual_mask=pick(observation.visual_mask),
         talkers=tuple(number for k, number in zip(every, known, strict=True) if k in sources),
+        truth=None if observation.truth is None else observation.truth[:, sources],
     )
 
 
@@ -192,10 +193,11 @@ class _Windows:
 
     def __call__(self, start: int, stop: int) -> Observation:
         frames = slice(start // SAMPLES_PER_FRAME, ceil(stop / SAMPLES_PER_FRAME))
-        visual, mask = self.observation.visual, self.observation.visual_mask
+        visual, mask, truth = self.observation.visual, self.observation.visual_mask, self.observation.truth
         return replace(
             self.observation,
             mixture=self.observation.mixture[:, start:stop],
             visual=None if visual is None else visual[:, :, frames],
             visual_mask=None if mask is None else mask[:, :, frames],
+            truth=None if truth is None else truth[..., start:stop],
         )

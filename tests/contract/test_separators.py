@@ -28,6 +28,7 @@ from avdiff.samplers.base import PosteriorSampler
 from avdiff.samplers.conditional import ConditionalSampler
 from avdiff.samplers.daps import DAPS
 from avdiff.samplers.dps import DPS, Jointly
+from avdiff.samplers.exact import ExactPosterior
 from avdiff.samplers.gauss_newton import GaussNewton
 from avdiff.samplers.gaussian import ExactConditional, TruncatedChain
 from avdiff.samplers.hmc import DampedHMC, SplitHMC
@@ -67,10 +68,13 @@ def _joint() -> JointPrior:
 
 
 def _posterior(
-    sampler: PosteriorSampler, exponent: float, around: Callable[[Likelihood], Likelihood] = lambda of: of
+    sampler: PosteriorSampler,
+    exponent: float,
+    around: Callable[[Likelihood], Likelihood] = lambda of: of,
+    draws: int = 1,
 ) -> PosteriorSeparator:
     likelihood = SpectralLikelihood(beta=0.5, exponent=exponent, separation=SeparationLoss())
-    return PosteriorSeparator(_joint(), {1: Recipe(around(likelihood), sampler)})
+    return PosteriorSeparator(_joint(), {1: Recipe(around(likelihood), sampler)}, draws=draws)
 
 
 def _nmf() -> EMSeparator:
@@ -101,8 +105,9 @@ METHODS: dict[str, Callable[[], Separator]] = {
     "ssnaps_newton": lambda: _posterior(_daps(GaussNewton(steps=50, eta=5e-4, polish=1)), 2 / 3),
     "davss_nm": lambda: _posterior(DPS(PolySchedule(3, 0.5, 0.01, rho=10), churn=1.0), 2 / 3),
     "davss_nm_heun": lambda: _posterior(DPS(PolySchedule(3, 0.5, 0.01, rho=10), Jointly(), heun=True), 2 / 3),
-    "paradiffuse": lambda: _posterior(ParaDiffUSE(OUVE(steps=3), draws=2), 1.0),
+    "paradiffuse": lambda: _posterior(ParaDiffUSE(OUVE(steps=3)), 1.0, draws=2),
     "local_em": lambda: _posterior(LocalEM(2), 1.0),
+    "wiener": lambda: _posterior(ExactPosterior(), 1.0),
     "nmf": _nmf,
     "vae_mcem": lambda: _vae(MCEM(MetropolisHastings(4, 2, last_draws=6, last_burn_in=3), 4)),
     "vae_ldem": lambda: _vae(MCEM(LangevinEM(2, 4, 2, spread=2), 4)),

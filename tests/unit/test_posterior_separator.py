@@ -12,11 +12,12 @@ from avdiff.priors.base import BoundPrior
 from avdiff.priors.gaussian import GaussianPrior
 from avdiff.priors.joint import JointPrior
 from avdiff.rng import ClipNoise
-from avdiff.samplers.base import Callback, PosteriorSampler
+from avdiff.samplers.base import Callback, Divergence, Failure, PosteriorSampler
 from avdiff.samplers.conditional import ConditionalSampler
 from avdiff.samplers.daps import DAPS
 from avdiff.samplers.gaussian import ExactConditional, TruncatedChain
 from avdiff.samplers.langevin import Langevin
+from avdiff.samplers.local_em import LocalEM
 from avdiff.samplers.schedule import PolySchedule
 from avdiff.separators.posterior import PosteriorSeparator, Recipe
 from avdiff.types import NOISE, OFFSCREEN, Observation, Separation
@@ -123,3 +124,53 @@ def test_mixture_is_brought_to_the_level() -> None:
     )
     separator.separate(observation, rng=ClipNoise(0, observation.key))
     torch.testing.assert_close(spy.seen[0].square().mean(-1).sqrt(), torch.full((3,), 0.1))
+
+
+def drawing(draws: int, recipe: Recipe = EXACT) -> PosteriorSeparator:
+    prior = JointPrior({OFFSCREEN: GaussianPrior(0.05), NOISE: GaussianPrior(0.02)}, guidance=0.0)
+    return PosteriorSeparator(prior, {1: recipe}, draws=draws)
+
+
+def test_draws_are_averaged_and_their_spread_is_told() -> None:
+    observation = observe()
+    several = drawing(3).separate(observation, rng=ClipNoise(7, observation.key))
+    single = []
+    for draw in ("", "#1", "#2"):
+        keys = tuple(key + draw for key in observation.key)
+        single.append(drawing(1).separate(observation, rng=ClipNoise(7, keys)).sources)
+    torch.testing.assert_close(several.sources, torch.stack(single).mean(0), atol=1e-6, rtol=1e-4)
+    assert several.std is not None
+    torch.testing.assert_close(several.std, torch.stack(single).std(0), atol=1e-6, rtol=1e-3)
+    assert several.info["draws"] == [3, 3, 3]
+    assert several.info["evaluations"] == 5 * 2 + 1  # a network call holds them all
+    assert drawing(1).separate(observation, rng=ClipNoise(7, observation.key)).std is None
+
+
+@dataclass(frozen=True)
+class LosesRows(PosteriorSampler):
+    """Gives the rows' numbers, and loses some of them."""
+
+    rows: tuple[int, ...]
+
+    def sample(self, prior, likelihood, shape, *, like, rng, callback=None):
+        x = torch.arange(float(shape[0]))[:, None, None].expand(shape).clone()
+        x[list(self.rows)] = torch.nan
+        raise Divergence({row: Failure(1, 1.0, f"row {row}") for row in self.rows}, x)
+
+
+def test_draws_that_diverge_are_left_out() -> None:
+    """Of three clips with two draws each, the first loses one draw, the second both."""
+    observation = Observation(("a", "b", "c"), torch.ones(3, 1000), None, None, LAYOUT)
+    result = drawing(2, Recipe(PLAIN, LosesRows((1, 2, 3)))).separate(observation, rng=ClipNoise(0, observation.key))
+    unit = 1 / 0.05
+    assert result.std is not None
+    assert result.info["draws"] == [1, 0, 2]
+    assert [bool(reason) for reason in result.failures] == [False, True, False]
+    assert "row 2" in str(result.failures[1])
+    assert result.sources[:, 0, 0].tolist() == pytest.approx([0.0, float("nan"), 4.5 * unit], nan_ok=True)
+    assert result.std[:, 0, 0].tolist() == pytest.approx([float("nan")] * 2 + [0.5**0.5 * unit], nan_ok=True)
+
+
+def test_a_method_that_draws_nothing_refuses_several_draws() -> None:
+    with pytest.raises(UserError, match="draws nothing"):
+        drawing(4, Recipe(PLAIN, LocalEM()))
