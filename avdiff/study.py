@@ -19,9 +19,10 @@ import yaml
 
 from avdiff.benchmark import Cost, claim, claim_mixtures, cost_of, digest, separate_list
 from avdiff.errors import UserError
-from avdiff.evaluation import GIVEN_UP, References, Scored, Scoring, score_folder
+from avdiff.evaluation import GIVEN_UP, SCENE, SELECTED, WORD_ERRORS, References, Scored, Scoring, score_folder
 from avdiff.files import yaml_fault
 from avdiff.methods import load_method, method_config
+from avdiff.metrics.asr import MODELS, PAPER_PARAKEET
 from avdiff.metrics.evaluate import CORE
 from avdiff.metrics.summary import Comparison, Mean, compare, holm, summarise, titled
 from avdiff.metrics.table import Row, write_csv
@@ -122,6 +123,7 @@ class Effort:
         gib: most memory that a batch took, in GiB.
         missing: mixtures that it gave nothing for, or gave up.
         failure: why, where it failed as a whole.
+        paper_seconds, paper_evaluations: the paper's figures of this method on its own machine; NaN where it has none.
     """
 
     data: str
@@ -133,6 +135,8 @@ class Effort:
     gib: float
     missing: int
     failure: str = ""
+    paper_seconds: float = float("nan")
+    paper_evaluations: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,7 @@ def read_study(file: Path) -> Study:
 
 
 def read_paper() -> dict[str, Any]:
-    """The figures of SSNAPS: list -> method -> metric -> value. See experiments/paper.yaml for what they are of."""
+    """The figures of SSNAPS: list -> role, or "cost" -> method -> metric -> value. What they are of: experiments/paper.yaml."""
     file = Path(str(resources.files("experiments") / "paper.yaml"))
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
@@ -373,7 +377,7 @@ def _tables(
     for data in study.data:
         told = paper.get(study.paper.get(data, ""), {})
         lines += _lines(study, data, scored, rows, told)
-        efforts += _efforts(study, data, scored, failures)
+        efforts += _efforts(study, data, scored, failures, told.get("cost", {}))
         tables = {label: rows[data, label] for label in study.methods if (data, label) in rows}
         comparisons += compare(tables, data)
     comparisons = holm(comparisons)
@@ -390,7 +394,7 @@ def _lines(
     data: str,
     scored: Mapping[Cell, Scored],
     rows: Mapping[tuple[str, str], list[Row]],
-    paper: Mapping[str, Mapping[str, float]],
+    paper: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> list[Line]:
     # the mixture's own figure, of the method that has most of its sources: one may have given clips up
     found, before, most = (
@@ -409,14 +413,10 @@ def _lines(
             ]
             mixtures = len({row.clip for row in rows[data, label] if row.condition == mean.condition})
             deviation = stdev(single) if len(single) > 1 else float("nan")
-            told = (
-                paper.get(entry.paper or "", {}).get(mean.metric, float("nan"))
-                if mean.role != "noise"
-                else float("nan")
-            )
+            told = _papers(paper.get(mean.role, {}).get(entry.paper or "", {}), mean.metric, mean.model)
             found.append(_line(data, mean, label, mixtures, len(seeds), deviation, told))
             if (sources := mean.sources / max(1, len(seeds))) > most.get(key, -1):
-                before[key], most[key] = _unprocessed(data, mean, mixtures), sources
+                before[key], most[key] = _unprocessed(data, mean, mixtures, paper.get(mean.role, {})), sources
     return [*before.values(), *found]
 
 
@@ -427,17 +427,34 @@ def _line(data: str, mean: Mean, label: str, mixtures: int, seeds: int, deviatio
     )  # fmt: skip
 
 
-def _unprocessed(data: str, mean: Mean, mixtures: int) -> Line:
-    nan = float("nan")
+def _papers(figures: Mapping[str, float], metric: str, model: str) -> float:
+    """The paper's figure beside one of ours, NaN where it has none. Words stand beside those of the same recogniser alone."""
+    if metric == WORD_ERRORS:
+        known = {PAPER_PARAKEET: "wer_parakeet", MODELS["whisper"]: "wer_whisper"}
+        return figures.get(known.get(model, ""), float("nan")) / 100
+    if metric == SCENE + SELECTED:
+        return figures.get("scene_fused", float("nan")) / 100
+    return figures.get(metric, float("nan"))
+
+
+def _unprocessed(data: str, mean: Mean, mixtures: int, paper: Mapping[str, Mapping[str, float]]) -> Line:
+    nan, told = float("nan"), _papers(paper.get("mixture", {}), mean.metric, mean.model)
     return Line(
         data, mean.condition, mean.role, mean.metric, mean.model, "mixture", mixtures, 1, mean.sources, mean.undefined,
-        mean.mixture, nan, nan, 0.0, nan, nan,
+        mean.mixture, nan, nan, 0.0, nan, told,
     )  # fmt: skip
 
 
-def _efforts(study: Study, data: str, scored: Mapping[Cell, Scored], failures: Mapping[Cell, str]) -> list[Effort]:
+def _efforts(
+    study: Study,
+    data: str,
+    scored: Mapping[Cell, Scored],
+    failures: Mapping[Cell, str],
+    paper: Mapping[str, Mapping[str, float]],
+) -> list[Effort]:
     found = list[Effort]()
-    for label in study.methods:
+    for label, entry in study.methods.items():
+        told = {f"paper_{name}": of for name, of in paper.get(entry.paper or "", {}).items()}
         cells = [cell for cell in scored if (cell.data, cell.label) == (data, label)]
         reasons = {reason for cell, reason in failures.items() if (cell.data, cell.label) == (data, label)}
         if reasons:
@@ -452,7 +469,7 @@ def _efforts(study: Study, data: str, scored: Mapping[Cell, Scored], failures: M
         for condition, of in costs.items():
             seconds, evaluations = fmean(c.seconds for c in of), fmean(c.evaluations for c in of)
             memory = max(c.memory for c in of) / 2**30
-            found.append(Effort(data, condition, label, of[0].clips, seconds, evaluations, memory, missing))
+            found.append(Effort(data, condition, label, of[0].clips, seconds, evaluations, memory, missing, **told))
     return found
 
 
@@ -491,10 +508,12 @@ def markdown(study: Study, results: StudyResults, command: str) -> str:
             "| data | method | mixtures | seconds a mixture | evaluations a source | GiB | missing |",
         ]
         text += ["|---|---|---:|---:|---:|---:|---:|"]
-        text += [
-            f"| {e.condition} | {e.method} | {e.mixtures} | {e.seconds:.2f} | {e.evaluations:.0f} | {e.gib:.2f} | {e.missing} |"
-            for e in timed
-        ]
+        for e in timed:
+            told = f"{e.seconds:.2f} | {e.evaluations:.0f} | {e.gib:.2f} | {e.missing} |"
+            text.append(f"| {e.condition} | {e.method} | {e.mixtures} | {told}")
+            if e.paper_seconds == e.paper_seconds:
+                told = f"{e.paper_seconds:g} | {e.paper_evaluations:g} | | |"
+                text.append(f"| {e.condition} | {e.method}, the paper's figure on an H200 | | {told}")
         text.append("")
     for effort in results.efforts:
         if effort.failure:

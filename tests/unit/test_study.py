@@ -20,7 +20,7 @@ from avdiff.methods import load_method, method_config
 from avdiff.metrics.summary import summarise
 from avdiff.metrics.table import Row
 from avdiff.report.wandb_log import log_means
-from avdiff.study import Line, cells_of, read_paper, read_study
+from avdiff.study import Line, _papers, cells_of, read_paper, read_study
 from avdiff.study_page import _table
 from avdiff.sweep import point_name, read_sweep
 
@@ -54,7 +54,10 @@ def run(file: Path, out: Path, *more: str) -> None:
 def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("avdiff.study.read_paper", lambda: {"theirs": {"SHARES": {"si_sdr": 12.5}}})
+    monkeypatch.setattr(
+        "avdiff.study.read_paper",
+        lambda: {"theirs": {"offscreen": {"mixture": {"si_sdr": 2.5}, "SHARES": {"si_sdr": 12.5}}}},
+    )
     methods = {
         "shares": {"method": method(tmp_path, "a"), "paper": "SHARES"},
         "noisy": {"method": method(tmp_path, "b", noise=0.05), "seeds": 2},
@@ -85,6 +88,7 @@ def test_one_table_of_methods_seeds_failures_and_the_papers_figures(
     gain = float(few["improvement"])
     assert f"| few | 2 | {float(few['value']):.2f} ({gain:+.2f})" in text, "over its own mixtures, not all of the list"
     assert "| shares, the paper's figure on its data | | 12.5 |" in text
+    assert "| mixture, the paper's figure on its data | | 2.5 |" in text
     assert "broken failed on toys: RuntimeError: this method is broken" in text
     assert f"`avdiff benchmark {tmp_path / 'toys.yaml'}`" in text
     main(["report", str(tmp_path / "out"), str(tmp_path / "out"), "--output", str(tmp_path / "all.md")])
@@ -344,9 +348,78 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         assert cells_of(read)
         assert set(read.paper) <= set(read.data)
         for name in read.paper.values():
-            assert any(entry.paper in paper[name] for entry in read.methods.values())
+            rows = {row for role in paper[name].values() for row in role}
+            assert any(entry.paper in rows for entry in read.methods.values())
         if file.stem.startswith("embedded"):
             assert not read.paper, "the paper's figures are of other data"
+
+
+PAPERS_LISTS = {  # of its Tables II to VI
+    2: ["speakers1_dns", "speakers2_dns", "speakers3_dns"],
+    3: ["speakers1_dcase", "speakers2_dcase", "speakers3_dcase"],
+    4: ["offscreen2_dns"],
+    5: ["offscreen3_dns"],
+    6: ["scenes-10dB_dcase", "scenes-5dB_dcase", "scenes0dB_dcase", "scenes5dB_dcase"],
+}
+
+
+@pytest.mark.parametrize("number", range(2, 8))
+def test_the_papers_tables_have_its_lists_and_its_rows(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row by row and in its order, each on the lists that the paper has it on; and no figure of it is left out."""
+    monkeypatch.setenv("AVDIFF_DATA", "/data")
+    read, paper = read_study(ROOT / "experiments" / "tables" / f"table{number}.yaml"), read_paper()
+    if number == 7:
+        assert set(read.paper.values()) == {name for name in paper if name.startswith("time_")}
+    else:
+        assert list(read.data) == PAPERS_LISTS[number]
+        assert read.paper == {name: name for name in read.data}
+        assert all(Path(of["init_args"]["file"]).stem == name for name, of in read.data.items())
+    for name in dict.fromkeys(read.paper.values()):
+        of = {data for data, told in read.paper.items() if told == name}
+        rows = [
+            entry.paper for entry in read.methods.values() if entry.paper and (not entry.data or of & set(entry.data))
+        ]
+        for role in paper[name].values():
+            assert rows == [method for method in role if method != "mixture"]
+
+
+def test_figures_of_the_paper() -> None:
+    """One of each table, and of every kind."""
+    paper = read_paper()
+    assert set(paper) == {
+        *(name for of in PAPERS_LISTS.values() for name in of),
+        *(f"time_speakers{k}" for k in (1, 2, 3)),
+    }
+    assert paper["speakers2_dns"]["speaker"]["DAVSS-NM"] == {
+        "si_sdr": 5.06, "pesq": 2.06, "estoi": 0.61, "nisqa": 3.10, "wer_parakeet": 27.5, "wer_whisper": 26.8
+    }  # fmt: skip
+    assert paper["speakers3_dns"]["speaker"]["FlowAVSE, trained for 1"]["si_sdr"] == -6.56
+    assert paper["speakers1_dcase"]["speaker"]["SSNAPS"]["si_sdr"] == 9.14
+    without = "SSNAPS without the separation loss"
+    gained = {
+        name: paper[name]["offscreen"]["SSNAPS"]["si_sdr"] - paper[name]["offscreen"][without]["si_sdr"]
+        for name in ("offscreen2_dns", "offscreen3_dns")
+    }
+    assert gained == pytest.approx({"offscreen2_dns": 1.08, "offscreen3_dns": 0.57})
+    assert paper["scenes-10dB_dcase"]["noise"]["SSNAPS"] == {"scene_3": 82.8, "scene_10": 74.7, "scene_fused": 74.8}
+    assert paper["time_speakers3"]["cost"]["SSNAPS"] == {"evaluations": 1600, "seconds": 160}
+
+
+@pytest.mark.parametrize(
+    ("metric", "model", "expected"),
+    [
+        ("si_sdr", "", 7.0),
+        ("wer", "nvidia/parakeet-tdt-0.6b-v2", 0.2),
+        ("wer", "nvidia/parakeet-tdt-0.6b-v3", float("nan")),
+        ("wer", "pocketsphinx en-us, GRID grammar", float("nan")),
+        ("wer", "openai/whisper-large-v3", 0.3),
+        ("scene_selected", "any", 0.5),
+        ("scene", "any", float("nan")),
+    ],
+)
+def test_the_papers_figure_stands_beside_its_like(metric: str, model: str, expected: float) -> None:
+    figures = {"si_sdr": 7.0, "wer_parakeet": 20.0, "wer_whisper": 30.0, "scene_3": 90.0, "scene_fused": 50.0}
+    assert _papers(figures, metric, model) == pytest.approx(expected, nan_ok=True)
 
 
 def test_settings_of_a_method() -> None:
