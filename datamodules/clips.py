@@ -9,6 +9,7 @@ phonemes.npy  uint8 (N, F), 255 where unknown                 all unknown where 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class ClipFolder(Dataset):
         video: give `visual`, `seen` and `phonemes` too.
         speed: least and greatest speed that a crop is played at, drawn for each in steps of a twentieth. Pitch and
             formants move with it, and lips keep up: voices that few talkers lend.
+        pitch: least and greatest factor that pitch and formants of half of the crops are moved by while their timing stays, in
+            steps of a twentieth: other voices for the same lips.
     """
 
     def __init__(
@@ -53,13 +56,11 @@ class ClipFolder(Dataset):
         video: bool = True,
         skip: int = 0,
         speed: tuple[float, float] = (1.0, 1.0),
+        pitch: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         #: frames of the clip to every `_STEPS` frames given
-        self.paces = (round(_STEPS * speed[0]), round(_STEPS * speed[1]))
-        if not 1 <= self.paces[0] <= self.paces[1]:
-            raise UserError(
-                f"speeds from {speed[0]} to {speed[1]} were given; give the lower one first, {1 / _STEPS} or more"
-            )
+        self.paces = _twentieths("speeds", speed)
+        self.pitches = _twentieths("factors of the pitch", pitch)
         if not (folder / "audio.npy").is_file():
             raise FileNotFoundError(f"{folder} holds no audio.npy; expected a folder of prepared clips")
         self.audio = np.load(folder / "audio.npy", mmap_mode="r")
@@ -87,6 +88,8 @@ class ClipFolder(Dataset):
         samples = slice(taken.start * SAMPLES_PER_FRAME, taken.stop * SAMPLES_PER_FRAME)
         audio = self.audio[index, samples].astype(np.float32) / 32768
         frames: slice | np.ndarray = taken
+        if self.pitches != (_STEPS, _STEPS) and float(torch.rand(())) < 0.5:
+            audio = transposed(audio, int(torch.randint(self.pitches[0], self.pitches[1] + 1, ())))
         if pace != _STEPS:
             given = min(self.frames, (taken.stop - taken.start) * _STEPS // pace)
             audio = AF.resample(torch.from_numpy(audio), pace, _STEPS).numpy()[: given * SAMPLES_PER_FRAME]
@@ -104,6 +107,28 @@ class ClipFolder(Dataset):
             "seen": torch.from_numpy(padded(seen, self.frames)),
             "phonemes": torch.from_numpy(padded(phonemes, self.frames, UNKNOWN)),
         }
+
+
+def _twentieths(name: str, span: tuple[float, float]) -> tuple[int, int]:
+    """A span of factors in steps of a twentieth."""
+    low, high = (round(_STEPS * end) for end in span)
+    if not 1 <= low <= high:
+        raise UserError(
+            f"{name} from {span[0]} to {span[1]} were given; give the lower one first, {1 / _STEPS} or more"
+        )
+    return low, high
+
+
+def transposed(audio: np.ndarray, pace: int) -> np.ndarray:
+    """Move pitch and formants of (T,) float32 by pace / 20 and leave its timing: resampled, then stretched by a phase vocoder."""
+    if pace == _STEPS or len(audio) < 1600:
+        return audio
+    window, hop = torch.hann_window(640), 160
+    faster = AF.resample(torch.from_numpy(audio), pace, _STEPS)
+    frames = torch.stft(faster, 640, hop, window=window, return_complex=True)
+    advance = torch.linspace(0, math.pi * hop, len(frames))[:, None]
+    stretched = AF.phase_vocoder(frames[None], _STEPS / pace, advance)[0]
+    return torch.istft(stretched, 640, hop, window=window, length=len(audio)).numpy()
 
 
 class WithVoice(Dataset):
@@ -147,6 +172,7 @@ class CleanClips(TrainingClips):
         real: folders of prepared real clips, each with `train` and `val` inside, used beside the embedded corpus.
         repeat: how often a real training clip is seen for each time a synthetic one is.
         speed: least and greatest speed that real training clips are played at, see `ClipFolder`.
+        pitch: least and greatest factor of the pitch of real training clips with video, see `ClipFolder`.
         clips: embedded training clips of 4 s; generated on first use.
         skip: leave out so many of these at the start. A prior whose lip encoder learned from the same clips trusts lips
             more than it should on unseen faces.
@@ -169,10 +195,11 @@ class CleanClips(TrainingClips):
         generators: int | None = None,
         seed: int = 0,
         speed: tuple[float, float] = (1.0, 1.0),
+        pitch: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__(batch_size, workers, seed)
         self.seconds = seconds
-        self.real, self.repeat, self.speed = [Path(folder) for folder in real], repeat, speed
+        self.real, self.repeat, self.speed, self.pitch = [Path(folder) for folder in real], repeat, speed, pitch
         self.clips, self.skip, self.val_clips, self.generators = clips, skip, val_clips, generators
         #: other sources, of which a share of the training clips have one beside them, see `WithVoice`
         self.beside: CleanClips | None = None
@@ -192,7 +219,9 @@ class CleanClips(TrainingClips):
         embedded = self.generate("train", self.clips)
         train: list[Dataset] = [ClipFolder(embedded, self.seconds, True, self.clips, self.video, self.skip)]
         for path in self.real:
-            real = ClipFolder(path / "train", self.seconds, True, video=self.video, speed=self.speed)
+            seen = (path / "train" / "mouth.npy").is_file()
+            pitch = self.pitch if seen else (1.0, 1.0)
+            real = ClipFolder(path / "train", self.seconds, True, video=self.video, speed=self.speed, pitch=pitch)
             train += [real] * self.repeat
         self.train: Dataset = ConcatDataset(train)
         self.val: Dataset = ClipFolder(self.generate("val", self.val_clips), 4.0, False, self.val_clips, self.video)

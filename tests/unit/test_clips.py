@@ -10,7 +10,7 @@ import torch
 from avdiff.audio.io import write_wav
 from avdiff.errors import UserError
 from avdiff.prepare import videos
-from datamodules.clips import CleanClips, ClipFolder, PreparedClips, WithVoice
+from datamodules.clips import CleanClips, ClipFolder, PreparedClips, WithVoice, transposed
 from datamodules.embedded import EmbeddedNoise, EmbeddedSpeech, EmbeddedVoices
 from datamodules.real import Clip, audio_clips, held_out, write_clips
 
@@ -98,6 +98,29 @@ def test_a_faster_clip_is_higher_and_its_lips_keep_up(tmp_path: Path, speed: flo
     assert abs(loud.nonzero().double().mean() / 640 - 30.5 / speed) < 0.1
     spectrum = torch.fft.rfft(item["audio"], 160_000).abs()
     assert abs(int(spectrum.argmax()) / 10 - pitch * speed) < 5
+
+
+@pytest.mark.parametrize("pace", [15, 20, 28])
+def test_a_transposed_clip_is_higher_and_its_timing_stays(pace: int) -> None:
+    time = np.arange(32_000) / 16_000
+    loud = (np.abs(time - 1.1) < 0.3).astype(np.float32)
+    clip = (0.3 * np.sin(2 * np.pi * 400 * time)).astype(np.float32) * loud
+    other = transposed(clip, pace)
+    assert other.shape == clip.shape
+    spectrum = np.abs(np.fft.rfft(other))
+    assert abs(spectrum.argmax() / 2 - 400 * pace / 20) < 6
+    heard = time[np.abs(other) > 0.3 * np.abs(other).max()]
+    assert abs(heard[0] - 0.8) < 0.03
+    assert abs(heard[-1] - 1.4) < 0.03
+
+
+def test_half_of_the_crops_are_transposed(tmp_path: Path) -> None:
+    np.save(tmp_path / "audio.npy", (3000 * np.sin(np.arange(64_000))).astype(np.int16)[None])
+    folder = ClipFolder(tmp_path, 1.0, random=False, video=False, pitch=(1.3, 1.3))
+    plain = ClipFolder(tmp_path, 1.0, random=False, video=False)[0]["audio"]
+    torch.manual_seed(0)
+    same = sum(torch.equal(folder[0]["audio"], plain) for _ in range(40))
+    assert 10 < same < 30
 
 
 def test_speeds_are_drawn_between_bounds(tmp_path: Path) -> None:
