@@ -85,10 +85,30 @@ def require_centre(**sizes: int) -> None:
 
 def local_mean(power: Tensor, bins: int, frames: int) -> Tensor:
     """Mean of (..., bins, frames) over a neighbourhood of odd size; at the edges, of what there is of it."""
-    rows = power.reshape(-1, 1, *power.shape[-2:])
-    for size in ((bins, 1), (1, frames)):  # the mean over a rectangle is the mean of means
-        rows = nn.functional.avg_pool2d(rows, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
-    return rows.view(power.shape)
+    rows, columns = (
+        _sums(torch.ones(length, dtype=power.dtype, device=power.device), size, -1)
+        for length, size in zip(power.shape[-2:], (bins, frames), strict=True)
+    )
+    return _sums(_sums(power, bins, -2), frames, -1) / (rows[:, None] * columns)
+
+
+def _sums(x: Tensor, size: int, dim: int) -> Tensor:
+    """Sums of `size`, odd, neighbours along an axis, with zeros beyond its ends.
+
+    Sums of 1, 2, 4, ... neighbours each come from the ones before, and those that make up `size` are added: log2(size)
+    additions of whole arrays, without the cancellation of differences of running sums.
+    """
+    if size == 1:
+        return x
+    count = x.shape[dim]
+    run = nn.functional.pad(x, (0, 0) * (-1 - dim) + (size // 2, size // 2))
+    total, start = run.narrow(dim, 0, count), 1
+    for width in (2**doublings for doublings in range(1, size.bit_length())):
+        length = run.shape[dim] - width // 2
+        run = run.narrow(dim, 0, length) + run.narrow(dim, width // 2, length)
+        if size & width:
+            total, start = total + run.narrow(dim, start, count), start + width
+    return total
 
 
 class Compressed:

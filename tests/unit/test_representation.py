@@ -59,3 +59,20 @@ def test_a_mean_over_a_neighbourhood_counts_what_is_there() -> None:
     mean = local_mean(power, 3, 5)
     assert mean[1, 2, 4, 5].item() == pytest.approx(power[1, 2, 3:6, 3:8].mean().item(), rel=1e-5)
     assert mean[0, 0, 0, 0].item() == pytest.approx(power[0, 0, :2, :3].mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("bins", "frames"), [(1, 1), (3, 9), (13, 7), (25, 15), (31, 33)])
+def test_local_means_are_those_of_their_definition(bins: int, frames: int) -> None:
+    power = torch.rand(2, 20, 17, dtype=torch.float64)
+    inside = torch.ones(1, 1, bins, frames, dtype=torch.float64)
+    total, count = (
+        torch.nn.functional.conv2d(x[:, None], inside, padding=(bins // 2, frames // 2))[:, 0]
+        for x in (power, torch.ones_like(power))
+    )
+    torch.testing.assert_close(local_mean(power, bins, frames), total / count)
+
+
+def test_a_loud_neighbour_leaves_no_rounding_in_the_means_of_the_quiet() -> None:
+    power = torch.full((1, 4, 100), 1e-9)
+    power[..., 10:20] = 1e4
+    assert local_mean(power, 3, 5)[..., 25:].flatten().tolist() == pytest.approx([1e-9] * 300, rel=1e-5)
