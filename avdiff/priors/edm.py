@@ -192,7 +192,12 @@ class EDMPrior(ConditionalDiffusionPrior):
 
     def _gains(self, cond: Tensor, frames: int) -> Tensor | None:
         """What fitted vectors (N, D, F) say of the deviation, (N, bins, frames); None without `heard`."""
-        return None if self.heard is None else self.heard.gains(cond[:, -self.heard.dim :].float(), frames)
+        if self.heard is None:
+            return None
+        levels = cond[:, -self.heard.dim :].float()
+        if self.encoder is not None and self.encoder.frozen:
+            levels = levels.detach()  # only the vectors beside them are trained
+        return self.heard.gains(levels, frames)
 
     def _fit(self, cond: Tensor, frames: int) -> Tensor:
         """Cut or extend (N, D, F) so that its frames cover the padded spectrogram evenly."""

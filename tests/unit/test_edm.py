@@ -109,6 +109,20 @@ def test_deviation_is_that_of_the_scalings() -> None:
     assert flat.deviation(16_000) is None
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_input_is_differentiated_only_where_an_encoder_learns_from_what_scales_it(frozen: bool) -> None:
+    prior, seen = tiny_speech(), []
+    assert prior.encoder is not None
+    if not frozen:
+        prior.encoder.frozen = False
+        prior.encoder.requires_grad_(True)
+    prior.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].requires_grad))
+    cond = prior.embed(torch.randint(0, 256, (1, 10, 96, 96), dtype=torch.uint8))
+    assert cond.requires_grad
+    prior.predict(torch.randn(1, 6400) * 0.1, torch.tensor([0.1]), cond)
+    assert seen == [not frozen]
+
+
 def test_one_level_everywhere_is_white_noise() -> None:
     prior = tiny_speech().eval()
     lips = torch.randint(0, 256, (2, 25, 96, 96), dtype=torch.uint8)
