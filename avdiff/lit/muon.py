@@ -59,19 +59,28 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    (self._muon if group["muon"] else self._adam)(weight, weight.grad, group)
+            moving = [weight for weight in group["params"] if weight.grad is not None]
+            if group["muon"]:
+                self._muon(moving, group)
+            else:
+                for weight in moving:
+                    self._adam(weight, weight.grad, group)
         return loss
 
-    def _muon(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        matrix = gradient.lerp(average, group["momentum"]).flatten(1)
-        size = group["scale"] * max(matrix.shape) ** 0.5
-        weight.sub_(polar(matrix, group["rounds"]).view_as(weight), alpha=group["lr"] * size)
+    def _muon(self, weights: Iterable[nn.Parameter], group: dict[str, Any]) -> None:
+        alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}  # by the shape of the matrix
+        for weight in weights:
+            assert weight.grad is not None
+            state = self.state[weight]
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+            average = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+            matrix = weight.grad.lerp(average, group["momentum"]).flatten(1)
+            alike.setdefault(matrix.shape, []).append((weight, matrix))
+        for shape, pairs in alike.items():
+            steps = polar(torch.stack([matrix for _, matrix in pairs]), group["rounds"])
+            for (weight, _), step in zip(pairs, steps, strict=True):
+                weight.sub_(step.view_as(weight), alpha=group["lr"] * group["scale"] * max(shape) ** 0.5)
 
     def _adam(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[weight]
@@ -88,19 +97,19 @@ class Muon(torch.optim.Optimizer):
 
 
 def polar(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """Roughly U Vᵀ of a matrix U S Vᵀ, (m, n): Newton and Schulz's iteration, by products of the smaller side only."""
-    if matrix.shape[0] > matrix.shape[1]:
-        return polar(matrix.T, rounds).T
+    """Roughly U Vᵀ of matrices U S Vᵀ, (..., m, n): Newton and Schulz's iteration, by products of the smaller side only."""
+    if matrix.shape[-2] > matrix.shape[-1]:
+        return polar(matrix.mT, rounds).mT
     a, b, c = _QUINTIC
-    matrix = matrix / matrix.norm().clamp_min(1e-12)
-    gram = matrix @ matrix.T
-    one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    factor = one
-    for _ in range(rounds):
+    matrix = matrix / matrix.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
+    gram = matrix @ matrix.mT
+    one = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    step = factor = a * one + b * gram + c * gram @ gram
+    for _ in range(rounds - 1):
+        gram = step @ gram @ step
+        gram = (gram + gram.mT) / 2  # rounding would let it drift from symmetry
         step = a * one + b * gram + c * gram @ gram
         factor = step @ factor
-        gram = step @ gram @ step
-        gram = (gram + gram.T) / 2  # rounding would let it drift from symmetry
     return factor @ matrix
 
 

@@ -74,6 +74,7 @@ def test_dropped_video_trains_the_null_feature() -> None:
 
 
 def test_shaped_noise_has_the_level_that_was_drawn_and_the_prior_is_told_of_it() -> None:
+    torch.manual_seed(0)
     model = ScoreModel(tiny_noise(), covariance=RandomCovariance(white=0.5, exact=1.0))
     clean, sigma = torch.zeros(64, 16_000), torch.linspace(0.01, 0.1, 64)
     noise, told = model._noise(clean, sigma)
