@@ -203,10 +203,25 @@ def _parser() -> _Parser:
     sub = command(
         "recordings",
         "separate real mixtures whose parts are known, as files, and score them",
-        "Each is separated as one side-by-side video, and as a WAV with one video a talker.",
+        "With GRID's s1, whom the shipped speech prior knows, each is separated as one side-by-side video, and as a WAV with one "
+        "video a speaker; with strangers, whom no prior knows, as the latter.",
     )
-    sub.add_argument("data", type=Path, help="folder with grid/s1, grid/others and esc10")
-    sub.add_argument("--clips", type=int, default=6, help="mixtures of two talkers, and as many of one")
+    sub.add_argument("data", type=Path, help="folder with grid/s1, grid/others (a folder a speaker) and esc10")
+    sub.add_argument("--clips", type=int, default=6, help="mixtures of every row of the table, at most")
+    sub.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        choices=("known", "strangers"),
+        help="only the mixtures with s1, or those without (default: both)",
+    )
+    sub.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        help="other settings of the --method, below its separator: prior.init_args.priors.speaker.init_args.source=FOLDER takes "
+        "another speech prior",
+    )
     sub.add_argument("--output", type=Path, default=Path("results/recordings"), help="folder for all that is made")
     sampling(sub)
 

@@ -18,8 +18,10 @@ from avdiff.errors import UserError
 
 if TYPE_CHECKING:
     from avdiff.evaluation import References, Scoring
+    from avdiff.metrics.table import Score
     from avdiff.study import Study
     from datamodules.mixtures import MixtureList
+    from datamodules.recordings import RecordedMixture
 
 
 @dataclass(frozen=True)
@@ -543,56 +545,49 @@ def _references(
     )
 
 
-def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> None:
+def recordings(
+    data: Path, clips: int, part: Sequence[str], output: Path, method: str, set: Sequence[str], seed: int
+) -> None:
     """Real mixtures as files through `separate`, scored against their parts."""
     import csv
 
-    import soundfile
-
-    from avdiff.audio.io import read_audio, resample
     from avdiff.benchmark import METRICS
     from avdiff.methods import load_method
-    from avdiff.metrics.evaluate import score
     from avdiff.metrics.summary import summarise
     from avdiff.metrics.table import Row
     from avdiff.recording import separate_file, separate_mixture
     from avdiff.separators.base import NotSeparated
-    from avdiff.types import SAMPLE_RATE
     from avdiff.video.faces import DlibFaces
-    from datamodules.recordings import RATE, recorded_mixtures
+    from avdiff.video.remembered import RememberedFaces
+    from datamodules.recordings import KNOWN, STRANGERS, VOICES, RecordedMixtures
+    from datamodules.synthetic.corpus import cache_folder
 
-    separator, detector = load_method(method), DlibFaces()
+    if clips < 1:
+        raise UserError(f"--clips is {clips}; give at least 1")
+    cases = RecordedMixtures(data, output / "input", clips, part or (KNOWN, STRANGERS))
+    separator = load_method(method, set)
+    detector = RememberedFaces(DlibFaces(), cache_folder().with_name("faces") / "recordings.npz")
     rows: list[Row] = []
     with _bars() as bars:
         watch = _watcher(bars)
-        for index, case in enumerate(recorded_mixtures(data, output / "input", clips)):
-            watch("mixtures", index / (2 * clips))
-            runs = {
-                "video": (case.video, partial(separate_file, case.video)),
-                "faces": (case.mixture, partial(separate_mixture, case.mixture, case.faces)),
-            }
-            references = resample(case.sources, RATE, SAMPLE_RATE)
+        for index, case in enumerate(cases):
+            watch("mixtures", index / len(cases))
+            runs = {"faces": (case.mixture, partial(separate_mixture, case.mixture, case.faces))}
+            if case.video is not None:
+                runs = {"video": (case.video, partial(separate_file, case.video)), **runs}
             for form, (heard, run) in runs.items():
                 try:
                     report = run(separator, output / f"{case.key}_{form}", seed=seed, detector=detector)
                 except NotSeparated as failure:
                     _say(f"{case.key}: {failure}; not scored")
                     continue
-                name = f"real{len(case.faces)}_{form}"
                 if len(report.sources) != len(case.layout):
                     found = len(report.sources) - 1
                     _say(f"{case.key}: {found} faces were found instead of {len(case.faces)}; not scored")
                     continue
-                samples, rate = read_audio(heard)
-                mixture = _fit(resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE), references.shape[1])
-                estimates = torch.stack(
-                    [
-                        _fit(resample(torch.from_numpy(found), rate, SAMPLE_RATE), references.shape[1])
-                        for found, rate in (soundfile.read(source.path, dtype="float32") for source in report.sources)
-                    ]
-                )
-                scores = score(estimates, references, mixture, case.layout, SAMPLE_RATE, METRICS)
-                rows += [Row(name, case.key, s.source, s.metric, s.mixture, s.estimate) for s in scores]
+                scores = _against_parts(heard, [source.path for source in report.sources], case, METRICS)
+                rows += [Row(f"{case.row}_{form}", case.key, s.source, s.metric, s.mixture, s.estimate) for s in scores]
+            detector.save()
         watch("mixtures", 1.0)
     with (output / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -601,11 +596,64 @@ def recordings(data: Path, clips: int, output: Path, method: str, seed: int) -> 
             (r.condition, r.clip, r.source, r.metric, f"{r.mixture:.4f}", f"{r.estimate:.4f}") for r in rows
         )
     shown = Table("case", "role", "metric", "sources", "mixture", "estimate", "improvement", box=None)
+    for column in shown.columns[:3]:
+        column.no_wrap = True
     for m in summarise(rows):
-        figures = (f"{m.mixture:.2f}", f"{m.estimate:.2f}", f"{m.improvement:+.2f}")
-        shown.add_row(m.condition, m.role, m.metric, str(m.sources), *figures)
-    Console().print(shown)
+        if m.metric == OTHER_VOICE:  # a share of the sources in metrics.csv, their number here
+            figures = [f"{share * m.sources:.0f}" for share in (m.mixture, m.estimate, m.improvement)]
+            shown.add_row(m.condition, m.role, "nearer other voice", str(m.sources), *figures)
+        elif m.sources:
+            figures = [f"{m.mixture:.2f}", f"{m.estimate:.2f}", f"{m.improvement:+.2f}"]
+            shown.add_row(m.condition, m.role, m.metric, str(m.sources), *figures)
+    Console(width=max(100, Console().width)).print(shown)
+    for row, voices in VOICES.items():
+        if any(r.condition.startswith(f"{row}_") for r in rows):
+            _say(f"{row}: {voices}.")
     _say(f"{output / 'metrics.csv'} has every figure; every folder beside it has a report.html.")
+
+
+OTHER_VOICE = "other_voice"  # of a speaker: 1 where the estimate is nearer the other speaker than the right one, else 0
+
+
+def _against_parts(
+    heard: Path, estimates: Sequence[Path], case: RecordedMixture, metrics: Sequence[str]
+) -> list[Score]:
+    """The scores of a mixture that was separated as a file: those of the metrics, and OTHER_VOICE where two speak."""
+    import soundfile
+
+    from avdiff.audio.io import read_audio, resample
+    from avdiff.metrics.evaluate import score
+    from avdiff.metrics.table import Score
+    from avdiff.types import SAMPLE_RATE, source_names
+    from datamodules.recordings import RATE
+
+    references = resample(case.sources, RATE, SAMPLE_RATE)
+    samples, rate = read_audio(heard)
+    mixture = _fit(resample(torch.from_numpy(samples.mean(axis=0)), rate, SAMPLE_RATE), references.shape[1])
+    found = torch.stack(
+        [
+            _fit(resample(torch.from_numpy(samples), rate, SAMPLE_RATE), references.shape[1])
+            for samples, rate in (soundfile.read(path, dtype="float32") for path in estimates)
+        ]
+    )
+    scores = score(found, references, mixture, case.layout, SAMPLE_RATE, metrics)
+    if len(case.faces) != 2:
+        return scores
+    for k, source in enumerate(source_names(case.layout)[:2]):
+        before, after = (_nearer(x, references[1 - k], references[k]) for x in (mixture, found[k]))
+        scores.append(Score(source, OTHER_VOICE, before, after))
+    return scores
+
+
+def _nearer(estimate: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> float:
+    """1 where the SI-SDR with the one (T,) exceeds that with the other, else 0; NaN of a silent estimate."""
+    from avdiff.metrics.base import Undefined
+    from avdiff.metrics.si_sdr import si_sdr
+
+    try:
+        return float(si_sdr(estimate, one) > si_sdr(estimate, other))
+    except Undefined:
+        return float("nan")
 
 
 def _fit(x: torch.Tensor, length: int) -> torch.Tensor:

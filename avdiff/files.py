@@ -8,11 +8,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from avdiff.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK = FULL | {errno.EROFS, errno.EIO, errno.ESTALE}  # what a file system says of itself, whichever file it was
@@ -46,6 +49,25 @@ def naming(file: Path) -> Iterator[None]:
         if error.errno is None and " requested and " in str(error):  # so numpy says that not all was written
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
         raise
+
+
+def load_cached(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file of a cache, or the one of an `.npy` file as "array"; none where the file is missing or
+    damaged, so that they are made anew."""
+    import numpy as np
+
+    try:
+        kept = np.load(file)
+        if isinstance(kept, np.ndarray):
+            return {"array": kept}
+        with kept:
+            return dict(kept)
+    except FileNotFoundError:
+        return {}
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - damage has many names in numpy and zipfile
+        return {}
 
 
 def disk_fault(error: OSError) -> str | None:

@@ -19,13 +19,12 @@ from avdiff.audio.io import read_audio, resample
 from avdiff.audio.mixing import mix
 from avdiff.audio.scenes import DCASE2020, ESC10, Classes
 from avdiff.errors import UserError
-from avdiff.files import whole
+from avdiff.files import load_cached, whole
 from avdiff.types import NOISE, SAMPLE_RATE, SPEAKER
 from datamodules.dcase import NAME, dcase_items
 from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.packed import data_folder
 from datamodules.synthetic.benchmark import EmbeddedBenchmark
-from datamodules.synthetic.store import load_cached
 
 RATE = 44_100  # Hz, of the classifier's features
 

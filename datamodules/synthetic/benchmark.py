@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from avdiff.audio.mixing import PAPER_LEVELS, mix, power
-from avdiff.files import whole
+from avdiff.files import load_cached, whole
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Role
 from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.synthetic.corpus import cache_folder
 from datamodules.synthetic.noises import UNMATCHED, first_kind, make_noise
 from datamodules.synthetic.seeds import stream
-from datamodules.synthetic.store import load_cached
 from datamodules.synthetic.talkers import CONTINUOUS, FACES, GRID, ClipSpec, draw_spec, make_clip
 from datamodules.synthetic.voices import VARIANTS
 

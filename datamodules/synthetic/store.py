@@ -76,23 +76,6 @@ class GrowingArray:
         return b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + f"{text:<{_HEADER - 11}}\n".encode()
 
 
-def load_cached(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file of a cache, or the one of an `.npy` file as "array"; none where the file is missing or
-    damaged, so that they are made anew."""
-    try:
-        kept = np.load(file)
-        if isinstance(kept, np.ndarray):
-            return {"array": kept}
-        with kept:
-            return dict(kept)
-    except FileNotFoundError:
-        return {}
-    except OSError:
-        raise
-    except Exception:  # noqa: BLE001 - damage has many names in numpy and zipfile
-        return {}
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One writer at a time; the others wait."""
