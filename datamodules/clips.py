@@ -204,6 +204,9 @@ class CleanClips(TrainingClips):
         #: other sources, of which a share of the training clips have one beside them, see `WithVoice`
         self.beside: CleanClips | None = None
         self.beside_share = 1.0
+        #: clips that are trained on and validated with beside these, and how often one is seen for each time that one of these is
+        self.joined: CleanClips | None = None
+        self.joined_repeat = 1
 
     def generate(self, split: str, clips: int) -> Path:
         """Make the embedded clips, or find them; returns their folder."""
@@ -212,8 +215,9 @@ class CleanClips(TrainingClips):
     def prepare_data(self) -> None:
         self.generate("train", self.clips)
         self.generate("val", self.val_clips)
-        if self.beside is not None:
-            self.beside.prepare_data()
+        for other in (self.beside, self.joined):
+            if other is not None:
+                other.prepare_data()
 
     def setup(self, stage: str) -> None:
         embedded = self.generate("train", self.clips)
@@ -223,8 +227,14 @@ class CleanClips(TrainingClips):
             pitch = self.pitch if seen else (1.0, 1.0)
             real = ClipFolder(path / "train", self.seconds, True, video=self.video, speed=self.speed, pitch=pitch)
             train += [real] * self.repeat
+        val: list[Dataset] = [ClipFolder(self.generate("val", self.val_clips), 4.0, False, self.val_clips, self.video)]
+        if self.joined is not None:
+            self.joined.seconds = self.seconds
+            self.joined.setup(stage)
+            train += [self.joined.train] * self.joined_repeat
+            val.append(self.joined.val)
         self.train: Dataset = ConcatDataset(train)
-        self.val: Dataset = ClipFolder(self.generate("val", self.val_clips), 4.0, False, self.val_clips, self.video)
+        self.val: Dataset = ConcatDataset(val) if len(val) > 1 else val[0]
         if self.beside is not None:
             self.beside.seconds = self.seconds
             self.beside.setup(stage)

@@ -8,7 +8,7 @@ from typing import Any
 
 from avdiff.errors import UserError
 from datamodules.clips import CleanClips, WithVoice
-from datamodules.synthetic.corpus import noise_corpus, speech_corpus
+from datamodules.synthetic.corpus import natural_corpus, noise_corpus, speech_corpus
 
 
 class EmbeddedSpeech(CleanClips):
@@ -18,15 +18,36 @@ class EmbeddedSpeech(CleanClips):
         noise: noises of which some clips have one beside them: `avdiff.lit.covariance` takes their spectrograms, in place of
             another talker's, for the noise that speech is to be told from. None for talkers alone.
         noise_share: of the clips that have one.
+        natural: speakers of other voices beside these, `NaturalSpeech`; validation has both.
+        natural_repeat: how often a natural training clip is seen for each time an embedded one is.
         clips: see `datamodules.clips.CleanClips`, here and for the other arguments.
     """
 
-    def __init__(self, noise: CleanClips | None = None, noise_share: float = 0.5, **clips: Any) -> None:
+    def __init__(
+        self,
+        noise: CleanClips | None = None,
+        noise_share: float = 0.5,
+        natural: CleanClips | None = None,
+        natural_repeat: int = 1,
+        **clips: Any,
+    ) -> None:
         super().__init__(**clips)
         self.beside, self.beside_share = noise, noise_share
+        self.joined, self.joined_repeat = natural, natural_repeat
 
     def generate(self, split: str, clips: int) -> Path:
         return speech_corpus(split, clips, workers=self.generators).folder
+
+
+class NaturalSpeech(CleanClips):
+    """Natural voices with rendered lips. They are spoken on first use, for which the voices must be installed.
+
+    Args:
+        clips: see `datamodules.clips.CleanClips`, here and for the other arguments.
+    """
+
+    def generate(self, split: str, clips: int) -> Path:
+        return natural_corpus(split, clips, workers=self.generators).folder
 
 
 class EmbeddedVoices(EmbeddedSpeech):

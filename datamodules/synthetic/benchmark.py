@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from avdiff.audio.mixing import PAPER_LEVELS, mix, power
+from avdiff.errors import UserError
 from avdiff.files import load_cached, whole
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Role
 from datamodules.mixtures import Entry, Mixture, MixtureList
 from datamodules.synthetic.corpus import cache_folder
+from datamodules.synthetic.natural import MISSING, VOICES, draw_natural_spec, installed, make_natural_clip
 from datamodules.synthetic.noises import UNMATCHED, first_kind, make_noise
 from datamodules.synthetic.seeds import stream
 from datamodules.synthetic.talkers import CONTINUOUS, FACES, GRID, ClipSpec, draw_spec, make_clip
@@ -33,12 +35,14 @@ class Condition:
         offscreen: heard only.
         grid: every talker says one whole GRID sentence, whose transcript is known; else continuous speech.
         unmatched: noise of kinds that are held out of all training.
+        natural: natural voices, which have to be installed; else those of the synthesiser that everyone has.
     """
 
     speakers: int
     offscreen: int = 0
     grid: bool = False
     unmatched: bool = False
+    natural: bool = False
 
     @property
     def layout(self) -> tuple[Role, ...]:
@@ -56,7 +60,16 @@ CONDITIONS: dict[str, Condition] = {
     "unmatched2": Condition(2, unmatched=True),
     "grid1": Condition(1, grid=True),
     "grid2": Condition(2, grid=True),
+    "natural1": Condition(1, natural=True),
+    "natural2": Condition(2, natural=True),
+    "natural3": Condition(3, natural=True),
 }
+NATURAL = tuple(name for name, condition in CONDITIONS.items() if condition.natural)
+
+
+def conditions_of(split: str) -> list[str]:
+    """The lists of a split."""
+    return [name for name, of in CONDITIONS.items() if split == "test" or not of.unmatched]
 
 
 class EmbeddedBenchmark(MixtureList):
@@ -64,21 +77,28 @@ class EmbeddedBenchmark(MixtureList):
 
     Args:
         split: "test"; "val" for all choices. Validation has no unmatched lists: choices must not see those noises.
-        conditions: names in CONDITIONS; None for all that the split has.
+        conditions: names in CONDITIONS; None for all that the split has, without those of natural voices where these are not
+            installed: `left_out` then says so.
         clips: mixtures a condition. The first 5 of 50 are the 5 of 5.
         cache: folder; None for `corpus.cache_folder()`.
+
+    Raises:
+        UserError: a list of natural voices was asked for, which are not installed.
     """
 
     def __init__(
         self, split: str = "test", conditions: Sequence[str] | None = None, clips: int = 50, cache: Path | None = None
     ) -> None:
-        available = [name for name, of in CONDITIONS.items() if split == "test" or not of.unmatched]
+        available = conditions_of(split)
         if split not in ("test", "val"):
             raise ValueError(f"the benchmark was asked for split {split!r}; it has 'test' and 'val'")
         if wrong := [name for name in conditions or () if name not in available]:
             raise ValueError(f"{split} has no condition {wrong[0]!r}; it has {', '.join(available)}")
+        self.left_out = "" if conditions or installed() else f"left out: {', '.join(NATURAL)} ({MISSING})"
+        if natural := [name for name in conditions or () if name in NATURAL and not installed()]:
+            raise UserError(f"the list {natural[0]} needs natural voices: {MISSING}")
         self.split, self.clips = split, clips
-        self.conditions = tuple(conditions or available)
+        self.conditions = tuple(conditions or (name for name in available if installed() or name not in NATURAL))
         self.cache = (Path(cache) if cache else cache_folder()) / f"benchmark_{split}"
 
     def entries(self) -> Sequence[Entry]:
@@ -115,10 +135,11 @@ def cast(split: str, name: str, number: int) -> list[ClipSpec]:
     """Who speaks in a mixture: talkers of different voices and faces."""
     condition, rng = CONDITIONS[name], stream("cast", split, name, number)
     talkers = condition.speakers + condition.offscreen
-    variants, faces = rng.permutation(VARIANTS[split]), rng.permutation(FACES[split])
+    voices, draw = (VOICES, draw_natural_spec) if condition.natural else (VARIANTS, draw_spec)
+    variants, faces = rng.permutation(voices[split]), rng.permutation(FACES[split])
     kind = GRID if condition.grid else CONTINUOUS
     return [
-        draw_spec(f"{name}-{number}-{k}", split, kind=kind, variant=str(variants[k]), face=int(faces[k]))
+        draw(f"{name}-{number}-{k}", split, kind=kind, variant=str(variants[k]), face=int(faces[k]))
         for k in range(talkers)
     ]
 
@@ -126,7 +147,8 @@ def cast(split: str, name: str, number: int) -> list[ClipSpec]:
 def _make(split: str, name: str, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sources as they are in the mixture, mouths of the visible speakers, transcripts of GRID sentences."""
     condition = CONDITIONS[name]
-    clips = [make_clip(spec) for spec in cast(split, name, number)]
+    make = make_natural_clip if condition.natural else make_clip
+    clips = [make(spec) for spec in cast(split, name, number)]
     noise = make_noise(*_noise(split, name, number))
     speech = torch.from_numpy(np.stack([clip.audio for clip in clips]))
     sources = _levels(speech, torch.from_numpy(noise.audio), stream("levels", split, name, number))

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from avdiff.files import naming, whole
+from datamodules.synthetic.natural import draw_natural_spec, make_natural_clip
 from datamodules.synthetic.noises import NOISE_SPLITS, make_noise
 from datamodules.synthetic.process import Process
 from datamodules.synthetic.sentences import SPLITS
 from datamodules.synthetic.store import GrowingArray, locked
-from datamodules.synthetic.talkers import ClipSpec, draw_spec, make_clip
+from datamodules.synthetic.talkers import ClipSpec, TalkerClip, draw_spec, make_clip
 
 VERSION = "1"  # of the generators: another one gives other clips, and a cache of its own
 _BATCH = 16  # clips between two writes
@@ -115,6 +116,28 @@ def speech_corpus(
     return SpeechCorpus(folder, clips)
 
 
+def natural_corpus(
+    split: str,
+    clips: int,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> SpeechCorpus:
+    """The first `clips` natural voices of a split, 4 s each, in `natural_<split>`; files as of `speech_corpus`.
+
+    Args:
+        split, clips, cache, workers, progress: see `speech_corpus`.
+
+    Raises:
+        UserError: clips are missing and the voices are not installed.
+    """
+    _check(split, SPLITS, clips)
+    folder = (cache or cache_folder()) / f"natural_{split}"
+    fill(folder, SHAPES, _Naturals(split), clips, workers, progress)
+    return SpeechCorpus(folder, clips)
+
+
 def noise_corpus(
     split: str,
     clips: int,
@@ -146,9 +169,9 @@ def _pcm(audio: np.ndarray) -> np.ndarray:
     return np.round(audio * 32767).astype(np.int16)
 
 
-def talker(spec: ClipSpec) -> Made:
+def talker(spec: ClipSpec, make: Callable[[ClipSpec], TalkerClip] = make_clip) -> Made:
     """A talker's clip as it is stored."""
-    clip = make_clip(spec)
+    clip = make(spec)
     arrays = {"audio": _pcm(clip.audio), "mouth": clip.mouth, "phonemes": clip.phonemes}
     return arrays, asdict(clip.spec) | {"sentences": clip.sentences, "transcript": clip.transcript}
 
@@ -159,6 +182,14 @@ class _Talkers:
 
     def __call__(self, index: int) -> Made:
         return talker(draw_spec(f"{index:06d}", self.split))
+
+
+@dataclass(frozen=True)
+class _Naturals:
+    split: str
+
+    def __call__(self, index: int) -> Made:
+        return talker(draw_natural_spec(f"{index:06d}", self.split), make_natural_clip)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.synthetic.benchmark import CONDITIONS, EmbeddedBenchmark, cast
+from datamodules.synthetic.benchmark import CONDITIONS, NATURAL, EmbeddedBenchmark, cast, conditions_of
 from datamodules.synthetic.corpus import SHAPES, Made, Progress, fill, talker
 from datamodules.synthetic.talkers import CONTINUOUS, ClipSpec, draw_spec
 from datamodules.synthetic.voices import VARIANTS
@@ -65,7 +65,7 @@ def enrolments(folder: Path, split: str, workers: int | None = None, progress: P
 
 def who_speaks(split: str) -> dict[str, list[str]]:
     """The voices of every mixture of the benchmark, in the order of its layout."""
-    benchmark = EmbeddedBenchmark(split)
+    benchmark = EmbeddedBenchmark(split, [name for name in conditions_of(split) if name not in NATURAL])
     talkers = {}
     for entry in benchmark.entries():
         _, name, number = entry.key.rsplit("-", 2)

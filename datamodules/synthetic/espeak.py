@@ -33,6 +33,7 @@ ACCENTS = (
 _SYNCHRONOUS, _PHONEME_EVENTS, _DONT_EXIT = 2, 1, 0x8000
 _UTF8, _END, _PHONEME, _WORD = 1, 0, 7, 1
 _SPEED, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_IPA_WITH_TIES = 0x02 | 0x80 | ord("^") << 8
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,21 @@ class Espeak:
 
     def __init__(self) -> None:
         self._process = Process(__name__)
+
+    def pronounce(self, text: str, voice: str) -> tuple[str, ...]:
+        """How a text is said: IPA of every clause, "^" between the letters of one sound, a space between words.
+
+        Args:
+            text: the words.
+            voice: as in `Request`.
+
+        Raises:
+            ValueError: espeak-ng does not know the voice.
+        """
+        said = self._process({"text": text, "voice": voice, "ipa": True})
+        if "error" in said:
+            raise ValueError(f"espeak-ng could not pronounce {text!r} with the voice {voice!r}: {said['error']}")
+        return tuple(said["clauses"])
 
     def say(self, request: Request) -> Utterance:
         """Speak.
@@ -164,10 +180,21 @@ def _speak(library: ctypes.CDLL, request: Request) -> dict[str, Any]:
     }
 
 
+def _pronounce(library: ctypes.CDLL, text: str, voice: str) -> dict[str, Any]:
+    if library.espeak_SetVoiceByName(voice.encode()) != 0:
+        return {"error": "it has no such voice"}
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    left, clauses = ctypes.c_char_p(text.encode()), []
+    while left.value:
+        clauses.append(library.espeak_TextToPhonemes(ctypes.byref(left), _UTF8, _IPA_WITH_TIES).decode())
+    return {"clauses": clauses}
+
+
 def _answer_in_a_fork(library: ctypes.CDLL, request: Any, file: BinaryIO) -> None:
     child = os.fork()
     if child == 0:
-        answer(_speak(library, Request(**request)), file)
+        ipa = request.pop("ipa", False)
+        answer(_pronounce(library, **request) if ipa else _speak(library, Request(**request)), file)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if status:

@@ -93,15 +93,16 @@ def is_grid_sentence(text: str) -> bool:
 
 def grid_sentence(rng: np.random.Generator, split: str) -> str:
     """A random GRID sentence of a split: command, colour, preposition, letter, digit, adverb."""
-    return _draw(lambda: " ".join(_pick(rng, slot) for slot in GRID_SLOTS), split)
+    return of_split(lambda: " ".join(_pick(rng, slot) for slot in GRID_SLOTS), split)
 
 
 def free_sentence(rng: np.random.Generator, split: str) -> str:
     """A random everyday sentence of a split, about 5 to 16 words."""
-    return _draw(lambda: _free(rng), split)
+    return of_split(lambda: _free(rng), split)
 
 
-def _draw(make: Callable[[], str], split: str) -> str:
+def of_split(make: Callable[[], str], split: str) -> str:
+    """The first sentence of a split that `make` gives."""
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
     while split_of(sentence := make()) != split:

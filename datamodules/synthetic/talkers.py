@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,7 +13,7 @@ from datamodules.synthetic.mouth import draw_face, render
 from datamodules.synthetic.seeds import stream
 from datamodules.synthetic.sentences import free_sentence, grid_sentence
 from datamodules.synthetic.visemes import FPS, Segment, articulate, phoneme_of, phoneme_track
-from datamodules.synthetic.voices import VARIANTS, Voice, draw_voice
+from datamodules.synthetic.voices import VARIANTS, NaturalVoice, Voice, draw_voice
 
 SAMPLE_RATE = 16_000  # Hz
 FACES = {"train": 600, "val": 60, "test": 120}
@@ -38,7 +39,7 @@ class ClipSpec:
     name: str
     split: str
     kind: str
-    voice: Voice
+    voice: Voice | NaturalVoice
     face: int
     frames: int = 100
 
@@ -71,7 +72,7 @@ def draw_spec(
 ) -> ClipSpec:
     """The clip of a name; what is not given is drawn."""
     rng = stream("talker", split, name)
-    drawn_kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
+    drawn_kind = draw_kind(rng)
     drawn_variant = str(rng.choice(VARIANTS[split]))
     drawn_face = int(rng.integers(FACES[split]))
     return ClipSpec(
@@ -81,6 +82,11 @@ def draw_spec(
         voice=draw_voice(rng, variant or drawn_variant),
         face=drawn_face if face is None else face,
     )
+
+
+def draw_kind(rng: np.random.Generator) -> str:
+    """One of the kinds of clips, each as often as it is in the corpus."""
+    return str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
 
 
 def level(audio: np.ndarray, rms: float = 0.06, peak: float = 0.9) -> np.ndarray:
@@ -96,11 +102,43 @@ def _espeak() -> Espeak:
     return Espeak()
 
 
+@dataclass(frozen=True)
+class Spoken:
+    """An utterance.
+
+    Attributes:
+        text: what was said, as it is written.
+        audio: (T,) float32 at 16 kHz.
+        segments: phonemes in order, seconds from its start.
+        words: text, start and end in seconds, of those whose times are known.
+    """
+
+    text: str
+    audio: np.ndarray
+    segments: tuple[Segment, ...]
+    words: tuple[tuple[str, float, float], ...]
+
+
+#: Speaks for a clip: its spec, random numbers, and for how many seconds there is still room.
+Say = Callable[[ClipSpec, np.random.Generator, float], Spoken]
+
+
 def make_clip(spec: ClipSpec) -> TalkerClip:
     """Speak, move the lips, film."""
-    rng = stream("clip", spec.split, spec.name)
+    return film(spec, stream("clip", spec.split, spec.name), _say, early=2.5)
+
+
+def film(spec: ClipSpec, rng: np.random.Generator, say: Say, early: float) -> TalkerClip:
+    """A clip of someone who speaks.
+
+    Args:
+        spec: of it.
+        rng: drawn from.
+        say: speaks.
+        early: seconds before the clip that continuous speech begins, at most.
+    """
     samples = spec.frames * SAMPLE_RATE // FPS
-    audio, segments, words, sentences = _speech(spec, rng, samples)
+    audio, segments, words, sentences = _speech(spec, rng, samples, say, early)
     audio = level(_microphone(audio, rng))
     track = articulate(segments, spec.frames, rng)
     return TalkerClip(
@@ -115,45 +153,53 @@ def make_clip(spec: ClipSpec) -> TalkerClip:
 
 
 def _speech(
-    spec: ClipSpec, rng: np.random.Generator, samples: int
+    spec: ClipSpec, rng: np.random.Generator, samples: int, say: Say, early: float
 ) -> tuple[np.ndarray, list[Segment], list[str], tuple[str, ...]]:
     """Utterances laid into a clip: samples, phonemes in clip time, whole words, sentences."""
     audio, seconds = np.zeros(samples, np.float32), samples / SAMPLE_RATE
     segments: list[Segment] = []
     words: list[str] = []
     said: list[str] = []
-    now = {CONTINUOUS: rng.uniform(-2.5, 0.3), PAUSES: rng.uniform(-1.0, 1.5)}.get(spec.kind, 0.0)
+    now = {CONTINUOUS: rng.uniform(-early, 0.3), PAUSES: rng.uniform(-1.0, 1.5)}.get(spec.kind, 0.0)
     while spec.kind != STILL and now < seconds - 0.3:
-        grid = spec.kind == GRID
-        sentence = (grid_sentence if grid else free_sentence)(rng, spec.split)
-        # espeak-ng takes the letter for the article: spell its name.
-        voiced, utterance = spec.voice.say(_espeak(), sentence.replace(" a ", " eigh ") if grid else sentence)
-        length = len(voiced) / SAMPLE_RATE
-        if grid:
+        spoken = say(spec, rng, seconds - now)
+        voiced, length = spoken.audio, len(spoken.audio) / SAMPLE_RATE
+        if spec.kind == GRID:
             now = rng.uniform(0, max(seconds - length, 0))
-        said.append(sentence)
+        said.append(spoken.text)
         start = round(now * SAMPLE_RATE)
         first, last = max(start, 0), min(start + len(voiced), samples)
         if first < last:
             audio[first:last] += voiced[first - start : last - start]
-        ends = [spec.voice.seconds(at) for at, _ in utterance.words[1:]] + [length]
-        for (at, word), end in zip(utterance.words, ends, strict=True):
-            if now + spec.voice.seconds(at) >= 0 and now + end <= seconds + 0.02:
-                words.append("a" if word == "eigh" else word)
-        segments += _segments(utterance.phonemes, spec.voice, now, length)
+        words += [word for word, begin, end in spoken.words if now + begin >= 0 and now + end <= seconds + 0.02]
+        segments += [Segment(of.phoneme, now + of.start, now + of.end) for of in spoken.segments]
         now += length if spec.kind == CONTINUOUS else length + rng.uniform(0.6, 2.2)
-        if grid:
+        if spec.kind == GRID:
             break
     return audio, segments, words, tuple(said)
 
 
-def _segments(phonemes: tuple[tuple[int, str], ...], voice: Voice, offset: float, length: float) -> list[Segment]:
+def _say(spec: ClipSpec, rng: np.random.Generator, room: float) -> Spoken:
+    """A sentence by espeak-ng."""
+    grid, voice = spec.kind == GRID, spec.voice
+    assert isinstance(voice, Voice)
+    sentence = (grid_sentence if grid else free_sentence)(rng, spec.split)
+    # espeak-ng takes the letter for the article: spell its name.
+    audio, utterance = voice.say(_espeak(), sentence.replace(" a ", " eigh ") if grid else sentence)
+    length = len(audio) / SAMPLE_RATE
+    ends = [voice.seconds(at) for at, _ in utterance.words[1:]] + [length]
+    words = tuple(
+        ("a" if word == "eigh" else word, voice.seconds(at), end)
+        for (at, word), end in zip(utterance.words, ends, strict=True)
+    )
+    return Spoken(sentence, audio, tuple(_segments(utterance.phonemes, voice, length)), words)
+
+
+def _segments(phonemes: tuple[tuple[int, str], ...], voice: Voice, length: float) -> list[Segment]:
     heard = [(voice.seconds(at), phoneme_of(mnemonic)) for at, mnemonic in phonemes]
     known = [(at, phoneme) for at, phoneme in heard if phoneme is not None]
     ends = [at for at, _ in known[1:]] + [length]
-    return [
-        Segment(phoneme, offset + at, offset + end) for (at, phoneme), end in zip(known, ends, strict=True) if end > at
-    ]
+    return [Segment(phoneme, at, end) for (at, phoneme), end in zip(known, ends, strict=True) if end > at]
 
 
 def _microphone(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:

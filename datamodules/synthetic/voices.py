@@ -92,3 +92,20 @@ def draw_voice(rng: np.random.Generator, variant: str) -> Voice:
         tract=int(rng.integers(_NEUTRAL - 30, _NEUTRAL + 31)),
         seed=int(rng.integers(1, 2**31 - 1)),
     )
+
+
+@dataclass(frozen=True)
+class NaturalVoice:
+    """How one clip is spoken.
+
+    Attributes:
+        variant: what tells the speaker from others: the voices that are blended, and how.
+        blend: their names and weights, which sum to 1.
+        accent: of espeak-ng's pronunciation.
+        speed: 1 is the voice's own.
+    """
+
+    variant: str
+    blend: tuple[tuple[str, float], ...]
+    accent: str
+    speed: float
