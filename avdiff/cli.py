@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from avdiff.errors import UserError
+from avdiff.errors import UserError, printable
 from avdiff.files import disk_fault
 
 ALLOW = (
@@ -466,7 +467,7 @@ def _lightning(arguments: Sequence[str] | None) -> None:
                 args=None if arguments is None else list(arguments),
             )
     except MisconfigurationException as error:  # settings of the trainer that do not go together, likewise
-        raise UserError(str(error)) from error
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def _allowed(arguments: Sequence[str]) -> list[str]:
@@ -543,24 +544,43 @@ def _run(given: Sequence[str] | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. A user's mistake is one sentence on stderr and exit code 2.
+    """Run one command. A user's mistake, or a disk that cannot be written to, is one sentence on stderr and exit code 2.
 
     Args:
         arguments: the command and its options; None for those of this process.
     """
     try:
         _run(arguments)
-    except UserError as error:
-        print(f"avdiff: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except OSError as error:
-        if (told := disk_fault(error)) is None:
-            raise
-        print(f"avdiff: {told}", file=sys.stderr)
-        raise SystemExit(2) from None
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("avdiff: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # who read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        print(f"avdiff: {printable(sentence)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What a user can change about an error, in one sentence; None for the program's own faults."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return disk_fault(error)
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    ):
+        return "there is not enough memory; close other programs, or ask for less at a time (separate: a shorter --stretch)"
+    if type(error).__name__ == "LibsndfileError":  # by its name: the library is not loaded for every command
+        return f"a sound file cannot be read or written: {str(error).strip() or 'it is damaged'}"
+    return None
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-from avdiff.errors import UserError
+from avdiff.console import console
+from avdiff.errors import UserError, printable, printable_lines
 
 if TYPE_CHECKING:
     from avdiff.evaluation import References, Scoring
@@ -75,7 +76,7 @@ def _device(name: str) -> torch.device:
 
 def _say(text: str) -> None:
     """Tell the user, to whom brackets are brackets."""
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    console().print(printable_lines(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def separate(
@@ -92,7 +93,8 @@ def separate(
 ) -> None:
     """One WAV for every face, one for an unseen talker if there is one, one for the noise."""
     from avdiff.methods import load_method
-    from avdiff.recording import separate_file, separate_mixture
+    from avdiff.recording import default_folder, separate_file, separate_mixture
+    from avdiff.video.decode import check_file
     from avdiff.video.faces import DlibFaces, MediaPipeFaces
 
     if (video is None) == (mixture is None):
@@ -101,15 +103,15 @@ def separate(
         raise UserError("--face goes with --mixture; a video is searched for faces itself")
     source = video if video is not None else mixture
     assert source is not None
-    if not source.is_file():
-        raise UserError(f"there is no file {source}; give the path of a recording")
+    for path in (source, *face):
+        check_file(path)
     for path in (source, *face, output or source):
         if any("\ud800" <= character <= "\udfff" for character in str(path)):
             raise UserError(f"the name {str(path)!a} is not UTF-8, and the files to be written name it; rename it")
     where = _device(device)
     separator = load_method(method).to(where)
     detector = DlibFaces() if mediapipe is None else MediaPipeFaces(mediapipe)
-    folder = output or Path(f"{source.stem}_separated")
+    folder = output or default_folder(source)
     run = partial(separate_mixture, source, face) if video is None else partial(separate_file, source)
     with _bars() as bars:
         report = run(
@@ -122,11 +124,11 @@ def separate(
             device=where,
             watch=_watcher(bars),
         )
-    table = Table("file", "level, dB", "face seen, s", box=None)
+    table = Table(Column("file", overflow="fold"), "level, dB", "face seen, s", box=None)
     for item in report.sources:
         seen = ", ".join(f"{a:.2f}-{b:.2f}" for a, b in item.seen) or "-"
-        table.add_row(escape(str(item.path)), f"{item.decibels:.1f}", seen)
-    Console().print(table)
+        table.add_row(escape(printable(str(item.path))), f"{item.decibels:.1f}", seen)
+    console().print(table)
     for note in report.notes:
         _say(note)
     _say(f"{report.seconds:.1f} s. Open {report.folder / 'report.html'}")
@@ -146,9 +148,9 @@ def models() -> None:
             f"{row.video_operations / 1e9:.2f}",
             row.summary,
         )
-    console = Console(width=max(120, Console().width))
-    console.print(table)
-    console.print(
+    screen = console(120)
+    screen.print(table)
+    screen.print(
         "Operations of one evaluation for 4 s at 16 kHz, 2 a multiply-add; the video is encoded once a separation. "
         "Supervised systems: of one talker; RAVSS, of two and noise."
     )
@@ -174,14 +176,14 @@ def demo(output: Path, method: str, seed: int) -> None:
     output.mkdir(parents=True, exist_ok=True)  # not below the bars: what cannot be made is told in one line
     with _bars() as bars:
         results = run_demo(cases, separator, output, seed, _watcher(bars))
-    console = Console()
+    screen = console()
     for case, separation, scores in results:
         table = Table("source", "metric", "mixture", "estimate", title=case.title, title_justify="left", box=None)
         for row in scores:
             table.add_row(row.source, row.metric, f"{row.mixture:.2f}", f"{row.estimate:.2f}")
-        console.print(table)
-        console.print(f"{separation.info['seconds']:.1f} s, {separation.info['evaluations']} evaluations a source\n")
-    console.print(f"Open {output / 'report.html'}; the figures are in {output / 'metrics.csv'}.")
+        screen.print(table)
+        screen.print(f"{separation.info['seconds']:.1f} s, {separation.info['evaluations']} evaluations a source\n")
+    screen.print(f"Open {output / 'report.html'}; the figures are in {output / 'metrics.csv'}.")
 
 
 def benchmark(
@@ -424,7 +426,7 @@ def speed(
             compiles=gpu or compile,
             watch=_watcher(bars),
         )
-    console = Console(width=max(160, Console().width))
+    screen = console(160)
     for count in sorted(set(speakers)):
         rows = [row for row in found if row.speakers == count]
         title = f"{count} speaker{'s' if count > 1 else ''} and noise, 4 s"
@@ -434,16 +436,16 @@ def speed(
             table.add_column(head, justify="left" if not head else "right")
         for row in rows:
             table.add_row(*row.cells())
-        console.print(table)
+        screen.print(table)
         if count in PAPER_SECONDS:
-            console.print(f"The paper: {PAPER_SECONDS[count]} s, its own code on an H200 (Table VII).\n")
-    console.print(EXPLAINED)
+            screen.print(f"The paper: {PAPER_SECONDS[count]} s, its own code on an H200 (Table VII).\n")
+    screen.print(EXPLAINED)
     if any(row.extrapolated for row in found):
-        console.print(EXTRAPOLATED)
-    console.print(", ".join(f"{name} {of}" for name, of in about.items()) + ".")
+        screen.print(EXTRAPOLATED)
+    screen.print(", ".join(f"{name} {of}" for name, of in about.items()) + ".")
     if out is not None:
         write_json(out, about, found)
-        console.print(f"{out} has every figure.")
+        screen.print(f"{out} has every figure.")
 
 
 def report(results: Sequence[Path], output: Path) -> None:
@@ -607,7 +609,7 @@ def recordings(
         elif m.sources:
             figures = [f"{m.mixture:.2f}", f"{m.estimate:.2f}", f"{m.improvement:+.2f}"]
             shown.add_row(m.condition, m.role, m.metric, str(m.sources), *figures)
-    Console(width=max(100, Console().width)).print(shown)
+    console(100).print(shown)
     for row, voices in VOICES.items():
         if any(r.condition.startswith(f"{row}_") for r in rows):
             _say(f"{row}: {voices}.")
@@ -667,8 +669,7 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
     """Clips that a prior makes up, in numbers beside validation clips of the embedded corpus."""
     import csv
 
-    import soundfile
-
+    from avdiff.audio.io import write_wav
     from avdiff.audio.statistics import describe, summary
     from avdiff.draw import draw
     from avdiff.priors.store import load_prior
@@ -711,9 +712,7 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
     columns = {}
     for name, audio in sets.items():
         for i, clip in enumerate(audio):
-            soundfile.write(
-                folder / f"{name.replace(' ', '_')}_{i:02d}.wav", clip.numpy(), SAMPLE_RATE, subtype="FLOAT"
-            )
+            write_wav(folder / f"{name.replace(' ', '_')}_{i:02d}.wav", clip, SAMPLE_RATE)
         described = [describe(clip, SAMPLE_RATE, pitch=network.conditional) for clip in audio]
         columns[name] = summary(described, audio, sets["corpus"] if name == "with lips" else None)
     rows = dict.fromkeys(row for column in columns.values() for row in column)
@@ -725,7 +724,7 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
             figures = [columns[name].get(row) for name in columns]
             table.add_row(row, *("-" if value is None else f"{value:.2f}" for value in figures))
             lines.writerow((row, *("" if value is None else f"{value:.4g}" for value in figures)))
-    Console().print(table)
+    console().print(table)
     _say(f"The clips and samples.csv are in {folder}.")
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
 import torch
 
+from avdiff.audio.io import write_wav
 from avdiff.metrics.evaluate import score
 from avdiff.metrics.table import Score
 from avdiff.report.figures import Panel, png, spectrograms
@@ -65,7 +65,7 @@ def run_demo(
         names = source_names(separation.layout)
         signals = {"mixture": mixture, **dict(zip(names, estimates, strict=True))}
         for name, samples in signals.items():
-            soundfile.write(folder / f"{case.name}_{name}.wav", samples.numpy(), SAMPLE_RATE, subtype="FLOAT")
+            write_wav(folder / f"{case.name}_{name}.wav", samples, SAMPLE_RATE)
         panels = [[Panel("mixture", mixture.numpy())]]
         for name, clean, found in zip(names, case.sources, estimates, strict=True):
             panels.append([Panel(f"{name}, separated", found.numpy()), Panel(f"{name}, clean", clean.numpy())])

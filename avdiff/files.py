@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all, and what is wrong with those that cannot be read."""
+"""Files and folders that are there whole or not at all, and what is wrong with those that cannot be read or written."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK = FULL | {errno.EROFS, errno.EIO, errno.ESTALE}  # what a file system says of itself, whichever file it was
+LIMITS = {errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what the system says of a process
+LOCK = ".avdiff-lock"
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def whole(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(file: Path) -> Iterator[None]:
+def naming(file: Path | str) -> Iterator[None]:
     """Give an error of the disk the name of the file that is written inside: a write that fails does not know it."""
     try:
         yield
@@ -72,7 +75,9 @@ def load_cached(file: Path) -> dict[str, np.ndarray]:
 
 def disk_fault(error: OSError) -> str | None:
     """What a user is told of an error of the file system, in one sentence; None where it is none, but a fault of the program."""
-    if error.errno is None or (error.filename is None and error.errno not in DISK):
+    if error.errno is None and " requested and " in str(error):  # of numpy, outside `naming`
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if error.errno is None or (error.filename is None and error.errno not in DISK | LIMITS):
         return None
     where = "a file cannot be read or written" if error.filename is None else os.fsdecode(error.filename)
     change = "free some space and run it again" if error.errno in FULL else "give another file or folder"
@@ -96,6 +101,43 @@ def read_json(file: Path, mend: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{file} is damaged: it holds no JSON mapping; {mend}")
     return found
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is there, against other processes that ask for it.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    lock = folder / LOCK
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise UserError(
+                f"another process is writing to {folder}; wait until it ends, or give another folder"
+            ) from None
+        except OSError:  # a file system without locks
+            break
+        if _is(lock, handle):
+            break
+        os.close(handle)  # its holder removed it just now
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _is(path: Path, handle: int) -> bool:
+    try:
+        there = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(handle))
 
 
 def stamp(file: Path) -> list[int]:

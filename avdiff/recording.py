@@ -10,19 +10,24 @@ write, into one folder,
     preview.mp4                     the video with a named box around every face (only for one video)
     report.html                     players, spectrograms and figures, in one file
 
-All WAVs have the rate, the start and the length of the input's sound, and add up to it (its channels averaged).
+All WAVs have the rate, the start and the length of the input's sound, and add up to it (its channels averaged). They hold
+nothing but samples and rate, so that equal samples are equal files.
+
+Sound of any length takes no more memory than a few stretches of it: what is read waits in a file in the folder, and the report
+plays the first minutes. Of a face, the place in each picture stays in memory, its mouth as long as all are small together.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from math import ceil
+from math import ceil, log10, sqrt
 from pathlib import Path
 
 import cv2
@@ -32,17 +37,19 @@ import torch
 from torch import Tensor
 
 from avdiff.audio.consistency import make_consistent
-from avdiff.audio.io import join_band, read_audio, resample, split_band
+from avdiff.audio.io import Sound, WavFile, join_band, reach, resample
+from avdiff.audio.rumble import without_rumble
 from avdiff.errors import UserError
-from avdiff.files import whole
 from avdiff.report.figures import Panel, png, spectrograms
 from avdiff.report.page import Player, Section, Table, write_page
+from avdiff.results import Place, results_folder
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Progress
-from avdiff.separators.base import Separator
+from avdiff.separators.base import NotSeparated, Separator
 from avdiff.separators.chunked import Chunked, Piece
+from avdiff.spool import Arrays, Spool
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Role
-from avdiff.video.decode import VideoFrames, probe, read_track
+from avdiff.video.decode import SILENT, VideoFrames, probe
 from avdiff.video.faces import DlibFaces, FaceDetector
 from avdiff.video.mux import draw_people, write_video
 from avdiff.video.talkers import Talker, find_talkers
@@ -51,6 +58,8 @@ from avdiff.video.tracking import Person
 Watch = Callable[[str, float], None]  # told of every stage by its name, and the share of it that is done, 0 to 1
 
 SHORTEST = 0.1  # s of sound
+LOUDEST = 2.0**32  # of full scale, which is 1: samples of 32-bit integers that someone took for floats still pass
+SHOWN = 600  # s of a recording that the report plays and pictures
 CANCELLED = 0.1  # share of the channels' level below which their average has lost the recording
 TRACKS = "tracks.json"
 PREVIEW = "preview.mp4"
@@ -107,13 +116,39 @@ class _Face:
 
 
 @dataclass
+class _Heard:
+    """The sound of a recording on disk, its channels averaged, and what 16 kHz models hear of it.
+
+    Attributes:
+        samples: (n,) at `rate` Hz.
+        level: its root mean square.
+    """
+
+    samples: Spool
+    rate: int
+    level: float
+
+    def __len__(self) -> int:
+        """Samples at 16 kHz."""
+        return ceil(len(self.samples) * SAMPLE_RATE / self.rate)
+
+    def part(self, start: int, stop: int) -> Tensor:
+        """Samples start to stop at 16 kHz, without what lies below any voice; start is at a whole second."""
+        beside = reach(self.rate) + 1
+        first, last = max(0, start // SAMPLE_RATE - beside), ceil(stop / SAMPLE_RATE) + beside
+        block = torch.from_numpy(self.samples[first * self.rate : last * self.rate].copy())
+        heard = resample(block, self.rate, SAMPLE_RATE) if self.rate != SAMPLE_RATE else block
+        return without_rumble(heard)[start - first * SAMPLE_RATE : stop - first * SAMPLE_RATE]
+
+
+@dataclass
 class _Recording:
     """All that is known of a recording before it is separated."""
 
     source: Path
-    mixture: np.ndarray  # (n,) mono
-    rate: int
+    heard: _Heard
     faces: list[_Face]
+    pictures: int = 0  # of the one video that it is; 0 without
     notes: list[str] = field(default_factory=list)
 
 
@@ -134,8 +169,8 @@ def separate_file(
     Args:
         video: of any container that PyAV reads, with sound.
         separator: the method, on `device`.
-        folder: to write to; made where missing. Files of an earlier run are replaced, no others are touched: where one has the
-            name of a file to be written, that is an error.
+        folder: to write to; made where missing. Files of an earlier run are replaced, all at once when the new ones are whole; no
+            others are touched: where one has the name of a file to be written, that is an error.
         offscreen: talkers who are not seen, 0 or 1.
         seed: of the sampling noise.
         detector: of faces. None: the one that works without a download.
@@ -145,20 +180,23 @@ def separate_file(
     Raises:
         UserError: the input cannot be separated; the sentence says why and what to change.
     """
-    video, watch = Path(video), watch or _ignore
-    _check(separator, Path(folder), offscreen, stretch)
-    media = probe(video)
-    if not media.width:
+    video, watch, folder = Path(video), watch or _ignore, Path(folder)
+    _check(separator, folder, offscreen, stretch)
+    if not probe(video).width:
         raise UserError(f"{video} has no picture; give a video, or --mixture {video} with one --face video a talker.")
-    samples, rate, notes = read_track(video)
-    faces, frames = _faces(video, detector or DlibFaces(), watch)
-    if not faces and not offscreen:
-        raise UserError(
-            f"No face was seen for a second or longer in {video}, so there is no one to listen to; "
-            "give --offscreen 1 to separate one unseen talker from the noise."
-        )
-    recording = _Recording(video, _mono(samples, notes), rate, faces, notes + frames.notes)
-    return _separate(recording, separator, Path(folder), offscreen, seed, stretch, device, watch)
+    sound = Sound(video, libsndfile=False)
+    with results_folder(folder, TRACKS, _files_of, [video]) as place:
+        notes: list[str] = []
+        heard = _listen(sound, place, notes)
+        faces, frames, pictures = _faces(video, detector or DlibFaces(), watch, Arrays(place.work))
+        notes += frames.notes
+        if not faces and not offscreen:
+            raise UserError(
+                f"No face was seen for a second or longer in {video}, so there is no one to listen to; "
+                f"give --offscreen 1 to separate one unseen talker from the noise.{_besides(frames.notes)}"
+            )
+        recording = _Recording(video, heard, faces, pictures, notes)
+        return _separate(recording, separator, place, offscreen, seed, stretch, device, watch)
 
 
 def separate_mixture(
@@ -184,26 +222,35 @@ def separate_mixture(
     Raises:
         UserError: the input cannot be separated; the sentence says why and what to change.
     """
-    mixture, watch = Path(mixture), watch or _ignore
-    _check(separator, Path(folder), offscreen, stretch)
-    if not faces and not offscreen:
+    mixture, watch, folder = Path(mixture), watch or _ignore, Path(folder)
+    videos = [Path(face) for face in faces]
+    _check(separator, folder, offscreen, stretch)
+    if not videos and not offscreen:
         raise UserError("No talker was given; give one --face video a talker, or --offscreen 1 for one without video.")
-    notes: list[str] = []
-    samples, rate = read_audio(mixture, notes)
-    mono = _mono(samples, notes)
-    detector = detector or DlibFaces() if faces else None
-    talkers = []
-    for path in map(Path, faces):
-        assert detector is not None
-        found, frames = _faces(path, detector, watch)
-        if not found:
-            raise UserError(f"No face was seen for a second or longer in {path}; give a video that shows the talker.")
-        talkers.append(max(found, key=lambda face: face.talker.pictures))
-        notes += frames.notes
-        if len(found) > 1:
-            notes.append(f"{path.name} shows {len(found)} people; the one seen longest is taken as the talker.")
-    recording = _Recording(mixture, mono, rate, talkers, notes)
-    return _separate(recording, separator, Path(folder), offscreen, seed, stretch, device, watch)
+    sound = Sound(mixture)
+    for path in videos:
+        if not probe(path).width:
+            raise UserError(f"{path} has no picture; give a video that shows the talker.")
+    with results_folder(folder, TRACKS, _files_of, [mixture, *videos]) as place:
+        notes: list[str] = []
+        heard = _listen(sound, place, notes)
+        detector = detector or DlibFaces() if videos else None
+        arrays = Arrays(place.work)
+        talkers = []
+        for path in videos:
+            assert detector is not None
+            found, frames, _ = _faces(path, detector, watch, arrays)
+            if not found:
+                raise UserError(
+                    f"No face was seen for a second or longer in {path}; give a video that shows the talker."
+                    f"{_besides(frames.notes)}"
+                )
+            talkers.append(max(found, key=lambda face: face.talker.pictures))
+            notes += frames.notes
+            if len(found) > 1:
+                notes.append(f"{path.name} shows {len(found)} people; the one seen longest is taken as the talker.")
+        recording = _Recording(mixture, heard, talkers, 0, notes)
+        return _separate(recording, separator, place, offscreen, seed, stretch, device, watch)
 
 
 def _ignore(stage: str, share: float) -> None:
@@ -225,41 +272,73 @@ def _check(separator: Separator, folder: Path, offscreen: int, stretch: int) -> 
         raise UserError(f"{there} cannot be written to; give another --output.")
 
 
-def _mono(samples: np.ndarray, notes: list[str]) -> np.ndarray:
-    """The average of the channels, (channels, n) -> (n,)."""
-    mono = samples.mean(0)
-    if len(samples) > 1 and _rms(mono) < CANCELLED * _rms(samples):
+def _listen(sound: Sound, place: Place, notes: list[str]) -> _Heard:
+    """Read the sound of a recording and average its channels.
+
+    Raises:
+        UserError: it holds what no recording does, or too little.
+    """
+    spool = Spool(place.work)
+    power, apart, peak = 0.0, 0.0, 0.0
+    for block in sound:
+        mono = block.mean(0, dtype=np.float64)
+        largest = float(np.abs(block).max(initial=0))
+        if not largest <= LOUDEST:  # NaN is not, either
+            at = (len(spool) + int(np.flatnonzero(~(np.abs(block) <= LOUDEST).all(0))[0])) / sound.rate
+            what = f"reaches {largest:.1e}" if np.isfinite(largest) else "holds a value that is no finite number"
+            raise UserError(
+                f"The sound of {sound.path} {what} at {at:.2f} s, where full scale is 1; give a recording without such values."
+            )
+        peak = max(peak, float(np.abs(mono).max(initial=0)))
+        power += float(np.square(mono).sum())
+        apart += float(np.square(block, dtype=np.float64).mean(0).sum())
+        spool.append(mono.astype(np.float32))
+    if len(spool) < SHORTEST * sound.rate:
+        raise UserError(
+            f"The sound of {sound.path} lasts {len(spool) / sound.rate:.3f} s; "
+            f"give a recording of {SHORTEST:g} s or more."
+        )
+    notes += [*sound.told, *sound.notes]
+    level = sqrt(power / len(spool))
+    if sound.channels > 1 and level < CANCELLED * sqrt(apart / len(spool)):
         notes.append(
-            f"The {len(samples)} channels of the sound cancel each other, so little of it is left in their average; "
+            f"The {sound.channels} channels of the sound cancel each other, so little of it is left in their average; "
             "give a file with one of the channels."
         )
-    if np.abs(mono).max() > 1:
-        notes.append(f"The sound exceeds full scale (peak {np.abs(mono).max():.2f}); the WAVs keep that, as floats.")
-    return mono
+    elif level <= SILENT:
+        much = f"almost silent ({20 * log10(level):.0f} dB of full scale)" if level else "silent"
+        notes.append(f"The sound of {sound.path.name} is {much}, and so are the WAVs.")
+    if peak > 1:
+        notes.append(f"The sound exceeds full scale (peak {peak:.2f}); the WAVs keep that, as floats.")
+    return _Heard(spool, sound.rate, level)
 
 
-def _rms(samples: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+def _besides(notes: Sequence[str]) -> str:
+    """What is wrong with a file, behind another sentence."""
+    return "".join(f" Note that {note}." for note in notes)
 
 
-def _counted(frames: VideoFrames, stage: str, watch: Watch) -> Iterable[np.ndarray]:
+def _counted(frames: VideoFrames, stage: str, watch: Watch, count: list[int]) -> Iterable[np.ndarray]:
     expected = max(1.0, probe(frames.path).seconds * VIDEO_FPS)
+    count[0] = 0
     for index, frame in enumerate(frames):
         watch(stage, min(1.0, index / expected))
+        count[0] += 1
         yield frame
     watch(stage, 1.0)
 
 
-def _faces(video: Path, detector: FaceDetector, watch: Watch) -> tuple[list[_Face], VideoFrames]:
-    frames = VideoFrames(video)
-    found = find_talkers(lambda stage: _counted(frames, stage, watch), detector)
-    return [_Face(video, talker) for talker in found], frames
+def _faces(video: Path, detector: FaceDetector, watch: Watch, arrays: Arrays) -> tuple[list[_Face], VideoFrames, int]:
+    """Who is seen in a video, its frames with their notes, and how many there are."""
+    frames, count = VideoFrames(video), [0]
+    found = find_talkers(lambda stage: _counted(frames, stage, watch, count), detector, arrays.zeros)
+    return [_Face(video, talker) for talker in found], frames, count[0]
 
 
 def _separate(
     recording: _Recording,
     separator: Separator,
-    folder: Path,
+    place: Place,
     offscreen: int,
     seed: int,
     stretch: int,
@@ -267,59 +346,65 @@ def _separate(
     watch: Watch,
 ) -> SeparationReport:
     started = time.perf_counter()
-    if len(recording.mixture) < SHORTEST * recording.rate:
-        raise UserError(
-            f"The sound of {recording.source} lasts {len(recording.mixture) / recording.rate:.3f} s; "
-            f"give a recording of {SHORTEST:g} s or more."
-        )
+    heard, folder = recording.heard, place.folder
     layout: tuple[Role, ...] = (SPEAKER,) * len(recording.faces) + (OFFSCREEN,) * offscreen + (NOISE,)
     names = [f"person{k + 1}" for k in range(len(recording.faces))] + [OFFSCREEN] * offscreen + [NOISE]
-    paths = [folder / f"{name}.wav" for name in names]
-    _prepare(folder, paths, recording)
+    files = [*(f"{name}.wav" for name in names), TRACKS, *[PREVIEW] * bool(recording.pictures), PAGE]
+    _refuse(folder, files, recording)
 
-    heard, rest = split_band(torch.from_numpy(recording.mixture), recording.rate)
     chunked = Chunked(separator, seconds=stretch, overlap=min(2, stretch // 2))
     stretches = len(chunked.plan(len(heard)))
     evaluations, pieces = 0, 0
+    given = torch.zeros(0)
+    listened = np.zeros(len(layout), bool)  # to whom, while there was sound
 
     def window(start: int, stop: int) -> Observation:
-        return _observation(recording.faces, heard[start:stop], start, layout).to(device)
+        nonlocal given
+        given = heard.part(start, stop)
+        observation = _observation(recording.faces, given, start, layout)
+        listened[chunked.present(observation)] |= bool(given.any())
+        return observation.to(device)
 
     def callback(progress: Progress) -> None:
         watch("separating", (pieces + progress.step / progress.steps) / stretches)
 
-    with _Voices(paths, rest, recording.rate) as voices:
+    with _Voices([place.new / f"{name}.wav" for name in names], heard) as voices:
         noise = ClipNoise(seed, ("recording",))
         for piece in chunked.stream(window, len(heard), rng=noise, callback=callback):
             pieces += 1
             evaluations += piece.info.get("evaluations", 0)
-            mixture = heard[piece.start : piece.start + piece.sources.shape[-1]]
-            voices.add(Piece(piece.start, make_consistent(piece.sources, mixture)), last=pieces == stretches)
+            shared = make_consistent(piece.sources, given[: piece.sources.shape[-1]])
+            voices.add(Piece(piece.start, shared), last=pieces == stretches)
             watch("separating", pieces / stretches)
     seconds = time.perf_counter() - started
 
     sources = tuple(
-        SeparatedSource(path, role, level, _intervals(recording.faces[k].person) if role == SPEAKER else ())
-        for k, (path, role, level) in enumerate(zip(paths, layout, voices.decibels(), strict=True))
+        SeparatedSource(
+            folder / f"{name}.wav", role, level, _intervals(recording.faces[k].person) if role == SPEAKER else ()
+        )
+        for k, (name, role, level) in enumerate(zip(names, layout, voices.decibels(), strict=True))
     )
     recording.notes += [
-        f"{source.path.name} is silent: too little of the face is seen while there is sound. What was said is in noise.wav."
-        for source in sources
-        if source.role == SPEAKER and source.decibels == float("-inf")
+        f"{source.path.name} is silent: {_why(bool(heard_by))}. What was said is in noise.wav."
+        for source, heard_by in zip(sources, listened, strict=True)
+        if source.role == SPEAKER and source.decibels == float("-inf") and heard.level
     ]
     watch("writing the report", 0.0)
     report = SeparationReport(folder, sources, seconds, evaluations, tuple(recording.notes))
-    _write_tracks(folder / TRACKS, recording, report)
-    if _is_one_video(recording):
-        _write_preview(folder / PREVIEW, recording, names)
+    _write_tracks(place.new / TRACKS, recording, report, files)
+    if recording.pictures:
+        _write_preview(place.new / PREVIEW, recording, names)
     watch("writing the report", 0.5)
-    _write_report(folder / PAGE, recording, report, names)
+    _write_report(place.new / PAGE, recording, report, names, place.new)
     watch("writing the report", 1.0)
+    _refuse(folder, files, recording)
     return report
 
 
-def _is_one_video(recording: _Recording) -> bool:
-    return bool(probe(recording.source).width) and all(face.video == recording.source for face in recording.faces)
+def _why(listened: bool) -> str:
+    if listened:
+        return "the method found nothing of this voice in the sound"
+    return "too little of the face is seen while there is sound"
 
 
 def _observation(faces: list[_Face], mixture: Tensor, start: int, layout: tuple[Role, ...]) -> Observation:
@@ -336,18 +421,16 @@ def _observation(faces: list[_Face], mixture: Tensor, start: int, layout: tuple[
 
 
 class _Voices:
-    """WAVs that grow as stretches are finished.
+    """WAVs that grow as stretches are finished; the last, of the noise, takes what is left of the recording.
 
     Resampling needs what comes after, so the last second that is known is held back until more is.
     """
 
-    def __init__(self, paths: Sequence[Path], rest: Tensor, rate: int) -> None:
-        try:
-            self.files = [soundfile.SoundFile(path, "w", rate, 1, "FLOAT", format="WAV") for path in paths]
-        except soundfile.LibsndfileError as error:
-            raise UserError(f"A WAV cannot be written: {error} Give another --output folder.") from error
-        self.rest = rest
-        self.rate = rate
+    def __init__(self, paths: Sequence[Path], heard: _Heard) -> None:
+        self.files = [WavFile(path, heard.rate) for path in paths]
+        self.heard = heard
+        self.rate = heard.rate
+        self.beside = reach(heard.rate)
         self.written = 0
         self.first = 0  # second that `known` starts with
         self.known = torch.zeros(len(paths), 0)
@@ -363,16 +446,22 @@ class _Voices:
     def add(self, piece: Piece, *, last: bool) -> None:
         self.known = torch.cat([self.known, piece.sources], dim=-1)
         whole = self.first + self.known.shape[-1] // SAMPLE_RATE
-        stop = len(self.rest) if last else max(0, whole - 1) * self.rate
+        stop = len(self.heard.samples) if last else max(0, whole - self.beside) * self.rate
+        if stop <= self.written and not last:
+            return
         block = join_band(self.known, self.rate, stop - self.first * self.rate)
         block = block[:, self.written - self.first * self.rate :].clone()
-        block[-1] += self.rest[self.written : stop]
+        block[-1] = torch.from_numpy(self.heard.samples[self.written : stop].copy()) - block[:-1].sum(0)
+        if not block.isfinite().all():
+            span = f"seconds {self.written / self.rate:.1f} to {stop / self.rate:.1f}"
+            raise NotSeparated(
+                f"{span} could not be separated: the method's result is not finite; try another --method"
+            )
         for file, samples in zip(self.files, block, strict=True):
             file.write(samples.numpy())
-            file.flush()
         self.energy += block.double().square().sum(-1).numpy()
         self.written = stop
-        keep = max(self.first, stop // self.rate - 1)
+        keep = max(self.first, stop // self.rate - self.beside)
         self.known, self.first = self.known[:, (keep - self.first) * SAMPLE_RATE :], keep
 
     def decibels(self) -> list[float]:
@@ -380,44 +469,49 @@ class _Voices:
         return [10 * float(np.log10(p)) if p else float("-inf") for p in power]
 
 
-def _prepare(folder: Path, paths: Sequence[Path], recording: _Recording) -> None:
-    """Make the folder, remove what an earlier run left, and refuse to write over what is not of one."""
-    mine = [*paths, folder / TRACKS, folder / PREVIEW, folder / PAGE]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made a folder ({error.strerror}); give another --output.") from error
+def _refuse(folder: Path, files: Sequence[str], recording: _Recording) -> None:
+    """Refuse to write over what is an input, or was not written by a separation."""
     inputs = {recording.source.resolve(), *(face.video.resolve() for face in recording.faces)}
     earlier = _files_of(folder / TRACKS)
-    for path in mine:
+    for path in (folder / name for name in files):
         if path.resolve() in inputs:
             raise UserError(f"{path} is both input and output; give another --output folder.")
-        if path.exists() and path.name not in earlier:
+        if os.path.lexists(path) and path.name not in earlier:
             raise UserError(
                 f"{path} is there already and was not written by a separation; move it, or give another --output."
             )
-    for name in earlier:
-        if (folder / name).resolve() not in inputs:
-            (folder / name).unlink(missing_ok=True)
-    _write_json(folder / TRACKS, {"input": recording.source.name, "sources": [], "files": [path.name for path in mine]})
+
+
+def default_folder(recording: Path) -> Path:
+    """NAME_separated in the current folder; with a number behind it where that holds the voices of another recording."""
+    number, folder = 1, Path(f"{recording.stem}_separated")
+    while (folder / TRACKS).exists() and _record(folder / TRACKS).get("of") != identity(recording):
+        number += 1
+        folder = Path(f"{recording.stem}_separated_{number}")
+    return folder
+
+
+def identity(recording: Path) -> str:
+    """What tells a recording from others of its name, and does not give away where it lies."""
+    return hashlib.sha256(os.fsencode(recording.resolve())).hexdigest()[:16]
+
+
+def _record(tracks: Path) -> dict[str, object]:
+    """What an earlier run says of itself; nothing where there was no such run."""
+    try:
+        known = json.loads(tracks.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _files_of(tracks: Path) -> list[str]:
     """The files that an earlier run wrote, by its own account; none where there was no such run."""
-    try:
-        known = json.loads(tracks.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    known = _record(tracks)
+    files = known.get("files")
+    if not {"input", "sources"} <= set(known) or not isinstance(files, list):
         return []
-    if not isinstance(known, dict) or not {"input", "sources", "files"} <= set(known):
-        return []
-    return [name for name in known["files"] if isinstance(name, str) and OURS.fullmatch(name)]
-
-
-def _write_json(path: Path, content: object) -> None:
-    text = json.dumps(content, indent=1)
-    text = re.sub(r"\[[-\d.,\s]+\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)  # a box a line
-    with whole(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+    return [name for name in files if isinstance(name, str) and OURS.fullmatch(name)]
 
 
 def _intervals(person: Person) -> tuple[tuple[float, float], ...]:
@@ -426,51 +520,68 @@ def _intervals(person: Person) -> tuple[tuple[float, float], ...]:
     return tuple((a / VIDEO_FPS, b / VIDEO_FPS) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _write_tracks(path: Path, recording: _Recording, report: SeparationReport) -> None:
+def _write_tracks(path: Path, recording: _Recording, report: SeparationReport, files: Sequence[str]) -> None:
     entries: list[dict[str, object]] = []
     for k, source in enumerate(report.sources):
         entry: dict[str, object] = {"file": source.path.name, "role": source.role}
         if source.role == SPEAKER:
-            face = recording.faces[k]
-            entry["video"] = face.video.name
+            entry["video"] = recording.faces[k].video.name
             entry["seen"] = source.seen
-            entry["boxes"] = [
-                [(track.start + i) / VIDEO_FPS, *(round(float(edge), 1) for edge in track.box[i])]
-                for track in face.person.tracks
-                for i in np.flatnonzero(track.seen).tolist()
-            ]
+            entry["boxes"] = f"\0{k}"  # no name holds this character
         entries.append(entry)
-    files = [source.path.name for source in report.sources] + [TRACKS, PAGE]
     content = {
         "input": recording.source.name,
-        "rate": recording.rate,
-        "seconds": len(recording.mixture) / recording.rate,
-        "boxes": "seconds, left, top, right, bottom; pixels of the file, turned as it asks",
+        "of": identity(recording.source),
+        "rate": recording.heard.rate,
+        "seconds": len(recording.heard.samples) / recording.heard.rate,
+        "boxes": "seconds, left, top, right, bottom; pixels of the file, turned and stretched as it asks",
         "sources": entries,
         "notes": report.notes,
-        "files": files + [PREVIEW] * _is_one_video(recording),
+        "files": files,
     }
-    _write_json(path, content)
+    text, *parts = re.split(r'"\\u0000(\d+)"', json.dumps(content, indent=1))
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        for number, after in zip(parts[::2], parts[1::2], strict=True):
+            begin = "["
+            for box in _boxes(recording.faces[int(number)].person):
+                file.write(f"{begin}\n    {json.dumps(box)}")
+                begin = ","
+            file.write(("[" if begin == "[" else "") + "]" + after)
+        file.write("\n")
+
+
+def _boxes(person: Person) -> Iterator[list[float]]:
+    """Seconds, left, top, right and bottom of every picture in which a face was seen, one at a time: there are many."""
+    for track in person.tracks:
+        for i in np.flatnonzero(track.seen).tolist():
+            yield [(track.start + i) / VIDEO_FPS, *(round(float(edge), 1) for edge in track.box[i])]
 
 
 def _write_preview(path: Path, recording: _Recording, names: Sequence[str]) -> None:
     shown = [face.person for face in recording.faces]
     frames = draw_people(VideoFrames(recording.source), shown, names[: len(shown)])
-    write_video(path, frames, audio=recording.mixture, rate=recording.rate)
+    write_video(path, frames, audio=recording.heard.samples, rate=recording.heard.rate)
 
 
-def _write_report(path: Path, recording: _Recording, report: SeparationReport, names: Sequence[str]) -> None:
-    signals = {"mixture": resample(torch.from_numpy(recording.mixture), recording.rate, SAMPLE_RATE).numpy()}
-    for name, source in zip(names, report.sources, strict=True):
-        samples, rate = soundfile.read(source.path, dtype="float32")
-        signals[name] = resample(torch.from_numpy(samples), rate, SAMPLE_RATE).numpy()
+def _write_report(
+    path: Path, recording: _Recording, report: SeparationReport, names: Sequence[str], folder: Path
+) -> None:
+    rate = recording.heard.rate
+    shown = min(len(recording.heard.samples), SHOWN * rate)
+    signals = {"mixture": recording.heard.samples[:shown]}
+    for name in names:
+        signals[name] = soundfile.read(folder / f"{name}.wav", shown, dtype="float32")[0]
+    signals = {name: resample(torch.from_numpy(x.copy()), rate, SAMPLE_RATE).numpy() for name, x in signals.items()}
     rows = [
         (s.path.name, f"{s.decibels:.1f}", ", ".join(f"{a:.2f}–{b:.2f} s" for a, b in s.seen) or "–")
         for s in report.sources
     ]
-    length = len(recording.mixture) / recording.rate
-    facts = f"{length:.2f} s at {recording.rate} Hz, separated in {report.seconds:.1f} s"
+    length = len(recording.heard.samples) / rate
+    facts = f"{length:.2f} s at {rate} Hz, separated in {report.seconds:.1f} s"
     facts += f" with {report.evaluations} network evaluations a source." if report.evaluations else "."
+    if shown < len(recording.heard.samples):
+        facts += f" Players and spectrograms hold the first {SHOWN // 60} minutes, the WAVs all of it."
     panels = [Panel(name, signal) for name, signal in signals.items()]
     sections = [
         Section(
@@ -491,7 +602,7 @@ def _write_report(path: Path, recording: _Recording, report: SeparationReport, n
 
 def _still(recording: _Recording, names: Sequence[str]) -> bytes | None:
     """The first picture in which most faces are seen, with their names; None without a video of them all."""
-    if not _is_one_video(recording) or not recording.faces:
+    if not recording.pictures or not recording.faces:
         return None
     shown = [face.person for face in recording.faces]
     stop = max(track.stop for person in shown for track in person.tracks)
@@ -501,4 +612,4 @@ def _still(recording: _Recording, names: Sequence[str]) -> bytes | None:
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-__all__ = ["SeparatedSource", "SeparationReport", "Watch", "separate_file", "separate_mixture"]
+__all__ = ["SeparatedSource", "SeparationReport", "Watch", "default_folder", "separate_file", "separate_mixture"]

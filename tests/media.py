@@ -23,6 +23,7 @@ def write_media(
     audio_at: Sequence[tuple[float, int]] | None = None,
     rotation: int = 0,
     mirrored: bool = False,
+    aspect: Fraction | None = None,
 ) -> None:
     """Write a file by the container that its suffix names.
 
@@ -33,6 +34,7 @@ def write_media(
         audio_at: (seconds, samples) blocks that the audio is cut into; None: one stretch from 0.
         rotation: degrees counter-clockwise that players turn the picture by.
         mirrored: whether they then exchange left and right.
+        aspect: width of a pixel over its height.
     """
     codecs = {
         ".mkv": ("mpeg4", "pcm_s16le"),
@@ -50,6 +52,8 @@ def write_media(
             video = container.add_stream(picture, rate=fps)
             video.height, video.width, video.pix_fmt = *frames[0].shape[:2], "yuv420p"
             video.bit_rate = 4_000_000
+            if aspect is not None:
+                video.codec_context.sample_aspect_ratio = aspect
             if times is not None:
                 video.codec_context.time_base = Fraction(1, 1000)
             if rotation or mirrored:

@@ -16,6 +16,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from avdiff.audio.io import write_wav
 from avdiff.types import Role, source_names
 
 RECORD = "separation.json"
@@ -80,9 +81,7 @@ class SeparationStore:
         """Write one clip, in place of an earlier one of the same key."""
         with self._place(clip.key) as folder:
             for name, samples in zip(source_names(clip.layout), clip.sources, strict=True):
-                soundfile.write(
-                    folder / f"{name}.wav", samples.float().cpu().numpy(), clip.sample_rate, subtype="FLOAT"
-                )
+                write_wav(folder / f"{name}.wav", samples.float().cpu(), clip.sample_rate)
             record = {"key": clip.key, "layout": clip.layout, "sample_rate": clip.sample_rate, "info": clip.info}
             _write_json(folder / RECORD, record)
 

@@ -122,7 +122,7 @@ class Chunked(Separator):
         """(K, n) on the CPU for the whole layout, from the sources that are there."""
         mixture = observation.mixture
         sources = torch.zeros(len(observation.layout), mixture.shape[-1])
-        here = self._present(observation)
+        here = self.present(observation)
         heard = _only(observation, here)
         if any(role != NOISE for role in heard.layout):
             found = self.separator.separate(heard, rng=rng, callback=callback)
@@ -131,8 +131,8 @@ class Chunked(Separator):
         sources[here] = found.sources[0].float().cpu()
         return sources, {"layout": found.layout, **found.info}
 
-    def _present(self, observation: Observation) -> list[int]:
-        """Sources that are there: talkers without a face, noise, and faces that are seen for long enough."""
+    def present(self, observation: Observation) -> list[int]:
+        """Indices of the sources that are there: talkers without a face, noise, and faces that are seen for long enough."""
         if observation.visual_mask is None:
             return list(range(len(observation.layout)))
         enough = min(self.shortest, ceil(observation.visual_mask.shape[2] / 2))
@@ -141,7 +141,7 @@ class Chunked(Separator):
 
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         samples = observation.mixture.shape[-1]
-        if len(self.plan(samples)) == 1 and len(self._present(observation)) == len(observation.layout):
+        if len(self.plan(samples)) == 1 and len(self.present(observation)) == len(observation.layout):
             return self.separator.separate(observation, rng=rng, callback=callback)
         clips: list[Tensor] = []
         infos: list[list[dict[str, Any]]] = []

@@ -1,4 +1,4 @@
-"""Any container PyAV reads -> RGB frames at 25 a second and audio samples, on one timeline.
+"""Any container PyAV reads -> RGB frames at 25 a second and audio samples, on one timeline, a few at a time.
 
 Time zero is the container's start. Frames and samples are placed by their timestamps, never by counting: streams of
 one file start at different times (by more than 20 ms in flv), phones record at a variable rate, and recorders drop
@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import av
+import cv2
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
@@ -30,6 +32,9 @@ Stream = TypeVar("Stream", AudioStream, VideoStream)
 RESYNC = 0.04  # s; audio timestamps are rounded to 1 ms or so in some containers, and real gaps are longer than this
 JUMP = 1.0  # s back by which timestamps were set anew: recordings put behind each other, as transport streams are
 MISSING_END = 0.5  # s by which a stream may end before its container says
+STANDS = 0.125  # s; cameras in the dark take eight pictures a second or more; one that stands longer stood still
+SILENT = 1e-4  # of full scale; a sound track that stays below it holds nothing where another does
+STRETCHED = 4  # times as wide as high that a pixel may be, or the other way round; beyond, the file is not believed
 
 
 @dataclass(frozen=True)
@@ -53,17 +58,40 @@ class Media:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; give the path of a video or audio file.")
+    check_file(path)
     try:
-        container = av.open(str(path.absolute()))  # FFmpeg takes what is before a relative name's colon for a protocol
+        # FFmpeg takes what is before a relative name's colon for a protocol. A file that names others is not followed to them.
+        container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: permission denied; give a file that you may read.") from error
     except (av.FFmpegError, ValueError) as error:
         raise UserError(
             f"{path} is not a media file that can be read, or its end is missing ({type(error).__name__}); "
             "expected a container such as mp4, mkv, webm, mpg, avi, wav or flac."
         ) from error
     with container:
-        yield container
+        try:
+            yield container
+        except av.FFmpegError as error:
+            raise UserError(f"{path} is damaged ({error.strerror}); give an undamaged recording.") from error
+
+
+def check_file(path: Path) -> None:
+    """Whether there is a recording to read.
+
+    Raises:
+        UserError: there is no file, or a folder, or nothing in it.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the path of one video or audio file.")
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to a file that is not there; give the path of a video or audio file.")
+    if not path.exists():
+        raise UserError(f"There is no file {path}; give the path of a video or audio file.")
+    if not path.is_file():
+        raise UserError(f"{path} is not a regular file; give the path of a video or audio file.")
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty: it holds no samples; give a recording.")
 
 
 def _video_stream(container: InputContainer) -> VideoStream | None:
@@ -73,8 +101,16 @@ def _video_stream(container: InputContainer) -> VideoStream | None:
     return _decodable(container, streams)
 
 
-def _audio_stream(container: InputContainer) -> AudioStream | None:
-    return _decodable(container, list(container.streams.audio))
+def _audio_stream(container: InputContainer, index: int = 0) -> AudioStream | None:
+    """One of the streams of sound that can be decoded."""
+    streams = list(container.streams.audio)
+    first = _decodable(container, streams)
+    return _decoders(streams)[index] if index else first
+
+
+def _decoders(streams: list[Stream]) -> list[Stream]:
+    # The type says that there always is a context; a codec that FFmpeg does not know has none.
+    return [stream for stream in streams if getattr(stream, "codec_context", None) is not None]
 
 
 def _decodable(container: InputContainer, streams: list[Stream]) -> Stream | None:
@@ -83,8 +119,7 @@ def _decodable(container: InputContainer, streams: list[Stream]) -> Stream | Non
     Raises:
         UserError: there is a decoder for none of some.
     """
-    # The type says that there always is a context; a codec that FFmpeg does not know has none.
-    found = next((stream for stream in streams if getattr(stream, "codec_context", None) is not None), None)
+    found = next(iter(_decoders(streams)), None)
     if streams and found is None:
         raise UserError(
             f"{container.name} holds {streams[0].type} in a format that cannot be decoded; convert it, to H.264 and AAC say"
@@ -179,7 +214,8 @@ class VideoFrames:
     """The pictures of a video at 25 a second: picture i is the one nearest in time to i/25 s.
 
     Iterating decodes; one picture is in memory at a time, and every iteration starts anew. Before the first
-    frame of a video stream that starts late, pictures are black. They are turned and mirrored as the container asks.
+    frame of a video stream that starts late, pictures are black. They are turned, mirrored and stretched to square pixels as the
+    container asks. Where the resolution changes within the stream, so does theirs.
 
     Args:
         path: of the video.
@@ -221,8 +257,9 @@ class VideoFrames:
                 begin = next(begins, start + time - end)
                 time, start = time + start - begin, begin
             # Nearest in time, except where a picture stands for long: it stands until the next one comes.
-            until = max((time + held_time) / 2, time - 0.5 / self.fps) if held is not None else time - 1 / self.fps
-            image = _rgb(frame)
+            stood = time - held_time
+            until = time - (1 if held is None else 0.5 if stood > STANDS else 0.5 * stood * self.fps) / self.fps
+            image = _rgb(frame, _aspect(stream))
             while index / self.fps < until:
                 yield np.zeros_like(image) if held is None else held
                 index += 1
@@ -234,8 +271,18 @@ class VideoFrames:
         _note_end(container, end, self.notes, "video")
 
 
-def _rgb(frame: VideoFrame) -> np.ndarray:
-    image = frame.to_ndarray(format="rgb24")
+def _aspect(stream: VideoStream) -> Fraction:
+    """Width of a pixel over its height; 1 where that is not said or not believed."""
+    ratio = stream.sample_aspect_ratio
+    return ratio if ratio and Fraction(1, STRETCHED) <= ratio <= STRETCHED else Fraction(1)
+
+
+def _rgb(frame: VideoFrame, aspect: Fraction = Fraction(1)) -> np.ndarray:
+    image: np.ndarray = frame.to_ndarray(format="rgb24")
+    height, width = image.shape[:2]
+    size = round(width * max(aspect, 1)), round(height / min(aspect, 1))
+    if size != (width, height):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is not None:  # x of the file goes a to the right and b down, y goes c to the right and d down
         a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
@@ -260,47 +307,108 @@ def _alike(frames: Iterator[AudioFrame], layout: str, rate: int) -> Iterator[Aud
         yield from convert.resample(None)
 
 
-def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
-    """The first audio stream of a file on the file's timeline.
+class SoundTrack:
+    """A sound track of a file on the file's timeline, in blocks; few are in memory at a time.
 
-    Returns:
-        samples (channels, n) float32 at the stream's own rate, the first at the container's start, silence where
-        nothing was recorded; the rate in Hz; notes on what was damaged or missing.
+    The first block starts at the container's start, and where nothing was recorded there is silence. Of several tracks it is
+    the first that is not silent.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        rate: the track's own, in Hz.
+        channels: of every block.
+        notes: filled while iterating: what was damaged or missing, in sentences.
+        told: which of several tracks it is, in sentences.
 
     Raises:
         UserError: no such file, not a media file, no audio in it.
     """
-    path = Path(path)
-    notes: list[str] = []
-    blocks: list[np.ndarray] = []
-    done = 0
-    begins: Iterator[float] | None = None
-    with _opened(path) as container:
-        stream = _audio_stream(container)
-        if stream is None:
-            raise UserError(f"{path} has no sound, so there is nothing to separate; give a recording with audio.")
-        start, rate = _start(container), stream.rate
-        for block in _alike(_decoded(container, stream, notes, path.name), stream.layout.name, rate):
-            samples = block.to_ndarray()
-            time = start + done / rate if block.time is None else block.time
-            late = round((time - start) * rate) - done
-            if done and late < -JUMP * rate:
-                notes.append(
-                    f"{path.name}: timestamps begin anew at {done / rate:.2f} s, as where recordings were put behind each other; "
-                    "what follows was put there"
-                )
-                begins = begins or iter(_parts(path))
-                start = next(begins, start + late / rate)
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.notes: list[str] = []
+        self.told: list[str] = []
+        with _opened(self.path) as container:
+            stream = _audio_stream(container)
+            if stream is None:
+                raise UserError(f"{path} has no sound, so there is nothing to separate; give a recording with audio.")
+            count = len(_decoders(list(container.streams.audio)))
+        self._index = next((i for i in range(count) if not self._silent(i)), 0) if count > 1 else 0
+        if count > 1:
+            before = {0: "", 1: ", as the first is silent"}.get(self._index, f", as the first {self._index} are silent")
+            self.told.append(
+                f"{self.path.name} holds {count} sound tracks; number {self._index + 1} was taken{before}. "
+                "For another, make a file of it alone."
+            )
+        with _opened(self.path) as container:
+            stream = _audio_stream(container, self._index)
+            assert stream is not None
+            self.rate, self.channels, self._layout = stream.rate, stream.channels, stream.layout.name
+        if not self.rate or not self.channels:
+            raise UserError(f"The audio stream of {path} says neither rate nor channels; convert it, to WAV say.")
+
+    def _silent(self, index: int) -> bool:
+        with _opened(self.path) as container:
+            stream = _audio_stream(container, index)
+            assert stream is not None
+            frames = _decoded(container, stream, [], self.path.name)
+            blocks = (block.to_ndarray() for block in _alike(frames, stream.layout.name, stream.rate))
+            return all(float(np.abs(block).max(initial=0)) <= SILENT for block in blocks)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yields (channels, n) float32.
+
+        Raises:
+            UserError: no sample decodes.
+        """
+        self.notes.clear()
+        done = 0
+        begins: Iterator[float] | None = None
+        path, rate, notes = self.path, self.rate, self.notes
+        with _opened(path) as container:
+            stream = _audio_stream(container, self._index)
+            assert stream is not None
+            start = _start(container)
+            for block in _alike(_decoded(container, stream, notes, path.name), self._layout, rate):
+                samples = block.to_ndarray()
+                time = start + done / rate if block.time is None else block.time
                 late = round((time - start) * rate) - done
-            elif done and abs(late) <= RESYNC * rate:
-                late = 0
-            if late > 0:
-                blocks.append(np.zeros((samples.shape[0], late), np.float32))
-                done += late
-            samples = samples[:, max(0, -late) :]
-            blocks.append(samples)
-            done += samples.shape[1]
-        if not done:
-            raise UserError(f"The audio stream of {path} holds no sample that decodes; give an undamaged recording.")
-        _note_end(container, done / rate, notes, "sound")
-    return np.concatenate(blocks, axis=1), rate, notes
+                if done and late < -JUMP * rate:
+                    notes.append(
+                        f"{path.name}: timestamps begin anew at {done / rate:.2f} s, as where recordings were put behind "
+                        "each other; what follows was put there"
+                    )
+                    begins = begins or iter(_parts(path))
+                    start = next(begins, start + late / rate)
+                    late = round((time - start) * rate) - done
+                elif done and abs(late) <= RESYNC * rate:
+                    late = 0
+                while late > 0:
+                    gap = np.zeros((samples.shape[0], min(late, rate)), np.float32)
+                    late -= gap.shape[1]
+                    done += gap.shape[1]
+                    yield gap
+                samples = samples[:, -late:]
+                if samples.shape[1]:
+                    done += samples.shape[1]
+                    yield samples
+            if not done:
+                raise UserError(
+                    f"The audio stream of {path} holds no samples that decode; give an undamaged recording."
+                )
+            _note_end(container, done / rate, notes, "sound")
+
+
+def read_track(path: Path | str) -> tuple[np.ndarray, int, list[str]]:
+    """A sound track of a file, whole: see `SoundTrack`.
+
+    Returns:
+        samples (channels, n) float32 at the track's own rate; the rate in Hz; notes on what was damaged or missing.
+
+    Raises:
+        UserError: no such file, not a media file, no audio in it.
+    """
+    track = SoundTrack(path)
+    return np.concatenate(list(track), axis=1), track.rate, track.notes

@@ -12,7 +12,7 @@ How well crops are aligned with it is measured in tests/unit/test_video_mouth.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
@@ -34,6 +34,8 @@ REFERENCE = np.array(
     ]
 )
 MOUTH = slice(48, 68)
+
+Room = Callable[[tuple[int, ...]], np.ndarray]
 
 
 def similarity(landmarks: np.ndarray) -> np.ndarray:
@@ -79,17 +81,25 @@ def _enlarged(matrix: np.ndarray, fold: int) -> np.ndarray:
     return out
 
 
-def mouth_crops(frames: Iterable[np.ndarray], people: list[Person]) -> list[list[np.ndarray]]:
+def room_in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros, uint8."""
+    return np.zeros(shape, np.uint8)
+
+
+def mouth_crops(
+    frames: Iterable[np.ndarray], people: list[Person], room: Room = room_in_memory
+) -> list[list[np.ndarray]]:
     """Cut every person's mouth out of a video.
 
     Args:
         frames: (height, width, 3) uint8 RGB, the pictures that the tracks were found in.
         people: of the video.
+        room: gives an array of zeros of a shape, (F, 96, 96) uint8, for the crops of a track.
 
     Returns:
         for each person, for each track, (F, 96, 96) uint8.
     """
-    crops = [[np.zeros((len(t.seen), SIZE, SIZE), np.uint8) for t in person.tracks] for person in people]
+    crops = [[room((len(t.seen), SIZE, SIZE)) for t in person.tracks] for person in people]
     for index, frame in enumerate(frames):
         for person, out in zip(people, crops, strict=True):
             for track, mouths in zip(person.tracks, out, strict=True):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avdiff.video.faces import FaceDetector
-from avdiff.video.mouth import mouth_crops, on_timeline
+from avdiff.video.mouth import Room, mouth_crops, on_timeline, room_in_memory
 from avdiff.video.tracking import FaceTracker, Person, people
 
 
@@ -29,15 +29,18 @@ class Talker:
         return on_timeline(self.person, self.crops, start, stop)
 
 
-def find_talkers(frames: Callable[[str], Iterable[np.ndarray]], detector: FaceDetector) -> list[Talker]:
+def find_talkers(
+    frames: Callable[[str], Iterable[np.ndarray]], detector: FaceDetector, room: Room = room_in_memory
+) -> list[Talker]:
     """Everyone who is seen for a second or longer, in order of appearance.
 
     Args:
         frames: told what for, gives the pictures of the video, (height, width, 3) uint8 RGB at 25 a second, from its start.
         detector: of faces.
+        room: for the crops: see `mouth_crops`.
     """
     found = people(FaceTracker(detector).track(frames("looking for faces")), detector.same_person)
-    crops = mouth_crops(frames("cutting mouths"), found) if found else []
+    crops = mouth_crops(frames("cutting mouths"), found, room) if found else []
     return [Talker(person, mouths) for person, mouths in zip(found, crops, strict=True)]
 
 

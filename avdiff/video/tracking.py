@@ -78,7 +78,7 @@ class FaceTracker:
         patience: pictures after which a lost face does not continue its track.
         bridge: gaps up to so many pictures count as seen.
         cut: mean change of a thumbnail's grey levels (of 255) from one picture to the next that is a cut to another
-            scene; it ends every track.
+            scene; it ends every track, and so does a change of the resolution.
         jump: change that may be one, as between two heads before the same wall; a face continues its track unless it is known
             to be another's, and so does one that was not seen for a while.
         another: distance of identity vectors, as a multiple of the detector's `same_person`, from which a face is known to be
@@ -117,10 +117,13 @@ class FaceTracker:
         skipped: list[tuple[int, np.ndarray]] = []
         done: list[_Growing] = []
         before: np.ndarray | None = None
+        shape: tuple[int, ...] | None = None
         for index, frame in enumerate(frames):
             thumb = _thumbnail(frame)
             change = 0.0 if before is None else float(np.abs(thumb - before).mean())
-            before = thumb
+            if shape is not None and frame.shape != shape:
+                change = np.inf  # pixels of another size: boxes do not go on
+            before, shape = thumb, frame.shape
             if change > self.jump:
                 for i, picture in skipped:
                     self._extend(tracks, i, picture, self.detector.detect(picture))

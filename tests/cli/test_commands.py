@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from pathlib import Path
 
 import pytest
+import soundfile
+from rich.table import Table
 
 from avdiff.cli import main
+from avdiff.console import console
+from avdiff.errors import UserError
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -53,7 +58,10 @@ NOISE = ("--config", "experiments/train/noise.yaml")
             "unrecognized arguments: --colour red; see avdiff separate --help",
         ),
         (["separate"], "give either one video"),
-        (["separate", "nowhere.mp4"], "there is no file nowhere.mp4"),
+        (["separate", "nowhere.mp4"], "There is no file nowhere.mp4"),
+        (["separate", "tests"], "tests is a folder"),
+        (["separate", "--mixture", "README.md", "--face", "tests"], "tests is a folder"),
+        (["recordings", "tests", "--clips", "0"], "--clips is 0; give at least 1"),
         (["separate", "README.md", "--output", "talk\udcff"], "'talk\\udcff' is not UTF-8"),
         (["separate", "README.md", "--device", "mps"], "--device mps is no device that avdiff runs on"),
         (["separate", "README.md", "--device", "gpu"], "--device gpu is no device that avdiff runs on"),
@@ -146,7 +154,7 @@ def test_a_gpu_that_is_not_there(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     recording = tmp_path / "talk.mp4"
-    recording.touch()
+    recording.write_text("a film")
     assert run(monkeypatch, "separate", str(recording), "--device", "cuda") == 2
     assert "no CUDA GPU" in capsys.readouterr().err
 
@@ -157,3 +165,51 @@ def test_models_are_listed_with_their_true_counts(
     assert run(monkeypatch, "models") == 0
     listed = capsys.readouterr().out
     assert all(count in listed for count in ("27,736,590", "60,200,882", "25,719,814"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/x.wav"),
+            "out/x.wav: No space left on device; free some space",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
+        (OSError(errno.EROFS, "Read-only file system", "out"), "out: Read-only file system"),
+        (OSError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b: Not a directory"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), "xxx: File name too long"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (OSError("200 requested and 100 written"), "No space left"),
+        (soundfile.LibsndfileError(2, "x.wav: "), "x.wav: System error"),
+        (MemoryError(), "not enough memory"),
+        (UserError("of a\nfile\x1b[31m"), "of a\\nfile\\x1b[31m"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence_whoever_says_it(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("avdiff.commands.models", fail)
+    assert run(monkeypatch, "models") == 2
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert words in output.err
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("a bug"), OSError(errno.ECHILD, "a bug")])
+def test_a_bug_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("avdiff.commands.models", fail)
+    with pytest.raises(type(error), match="a bug"):
+        run(monkeypatch, "models")
+
+
+def test_a_table_is_not_cut_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("file", "level", box=None)
+    table.add_row("folder/" * 40, "-20.0")
+    console().print(table)
+    assert "folder/" * 40 in capsys.readouterr().out

@@ -11,8 +11,10 @@ import soundfile
 import torch
 
 from avdiff.audio.consistency import make_consistent
-from avdiff.audio.io import join_band, read_audio, resample, split_band, write_wav
+from avdiff.audio.io import Sound, WavFile, join_band, reach, read_audio, resample, write_wav
+from avdiff.audio.rumble import without_rumble
 from avdiff.errors import UserError
+from avdiff.video.decode import SoundTrack
 from tests.media import write_media
 
 
@@ -20,22 +22,33 @@ def tone(frequency: float, rate: int, seconds: float = 0.5) -> torch.Tensor:
     return torch.sin(2 * math.pi * frequency * torch.arange(round(seconds * rate)) / rate)
 
 
-@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 48_000, 47_999])
-def test_separated_bands_add_up_to_the_recording(rate: int) -> None:
-    generator = torch.Generator().manual_seed(rate)
-    x = torch.randn(rate + 137, generator=generator)
-    heard, rest = split_band(x, rate)
-    parts = torch.randn(2, len(heard), generator=generator)
-    sources = torch.cat([parts, (heard - parts.sum(0))[None]])
-    assert torch.allclose(join_band(sources, rate, len(x)).sum(0) + rest, x, atol=2e-5)
+@pytest.mark.parametrize("rate", [50, 8_000, 11_025, 16_000, 44_100, 48_000, 47_999])
+def test_resampling_in_parts_is_resampling_of_the_whole(rate: int) -> None:
+    """What a part at whole seconds needs of its neighbours is `reach` seconds, to 16 kHz and back."""
+    x = torch.randn(9 * rate + 7, generator=torch.Generator().manual_seed(rate))
+    whole, side = resample(x, rate, 16_000), reach(rate)
+    first, last = 4 - side, 5 + side
+    part = resample(x[first * rate : last * rate], rate, 16_000)[16_000 * side : 16_000 * (side + 1)]
+    assert torch.allclose(part, whole[4 * 16_000 : 5 * 16_000], atol=2e-5)
+    back = join_band(whole, rate, len(x))
+    part = join_band(whole[first * 16_000 : last * 16_000], rate, (last - first) * rate)
+    assert torch.allclose(part[rate * side : rate * (side + 1)], back[4 * rate : 5 * rate], atol=2e-5)
 
 
-def test_above_8_khz_is_the_rest_and_below_is_heard() -> None:
-    low, high = tone(1_000, 44_100), tone(12_000, 44_100)
-    heard, rest = split_band(low + high, 44_100)
-    inner = slice(4_410, -4_410)
-    assert (rest - high)[inner].abs().max() < 3e-3
-    assert (heard - tone(1_000, 16_000))[1_600:-1_600].abs().max() < 3e-3
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_joined_samples_are_as_many_as_asked_for(rate: int) -> None:
+    assert join_band(torch.zeros(2, 16_000), rate, 3_000).shape == (2, 3_000)
+
+
+def test_a_constant_and_its_drift_are_taken_and_a_voice_is_left() -> None:
+    time = torch.arange(32_000) / 16_000
+    for rumble in (torch.full_like(time, 1e3), 0.1 * time, 0.1 * (time > 1.0)):
+        left = without_rumble(rumble)
+        inner = left[1_600:-1_600][(time[1_600:-1_600] - 1.0).abs() > 0.06]
+        assert inner.abs().max() < 1e-3
+    assert torch.equal(without_rumble(torch.zeros(100)), torch.zeros(100))
+    voice = tone(80, 16_000, 2.0)
+    assert torch.allclose(without_rumble(voice)[1_600:-1_600], voice[1_600:-1_600], atol=0.01)
 
 
 def test_resampling_keeps_time_and_level_at_an_odd_rate() -> None:
@@ -54,6 +67,69 @@ def test_wav_keeps_what_lies_beyond_full_scale(tmp_path: Path) -> None:
     back, rate = read_audio(tmp_path / "x.wav")
     assert rate == 22_050
     assert np.array_equal(back, x[None])
+
+
+def test_equal_samples_are_equal_files_whenever_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).normal(0, 1, 1_001).astype(np.float32)
+    write_wav(tmp_path / "a.wav", x, 16_000)
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    with WavFile(tmp_path / "b.wav", 16_000) as file:
+        file.write(x[:400])
+        file.write(x[400:])
+    content = (tmp_path / "a.wav").read_bytes()
+    assert content == (tmp_path / "b.wav").read_bytes()
+    assert b"PEAK" not in content
+    info = soundfile.info(tmp_path / "a.wav")
+    assert (info.format, info.subtype, info.frames, info.channels) == ("WAV", "FLOAT", 1_001, 1)
+    assert not _log(tmp_path / "a.wav").count("should be")
+
+
+def _log(path: Path) -> str:
+    with soundfile.SoundFile(path) as file:
+        return str(file.extra_info)
+
+
+def test_a_wav_that_outgrows_its_header_is_rf64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WavFile, "LARGEST", 4_000)
+    x = np.arange(1_200, dtype=np.float32)
+    write_wav(tmp_path / "long.wav", x, 16_000)
+    assert (tmp_path / "long.wav").read_bytes()[:4] == b"RF64"
+    assert soundfile.info(tmp_path / "long.wav").format == "RF64"
+    assert np.array_equal(read_audio(tmp_path / "long.wav")[0][0], x)
+    assert np.array_equal(np.concatenate(list(SoundTrack(tmp_path / "long.wav")), axis=1)[0], x)
+    assert not _log(tmp_path / "long.wav").count("should be")
+
+
+@pytest.mark.parametrize("form", ["WAV", "AIFF", "AU", "RF64", "FLAC"])
+def test_a_file_that_is_cut_short_is_told_of(form: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000)
+    path = tmp_path / "whole"
+    soundfile.write(path, x, 16_000, format=form)
+    sound = Sound(path)
+    assert sum(block.shape[1] for block in sound) == 32_000
+    assert not sound.notes
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    sound = Sound(path)
+    assert sum(block.shape[1] for block in sound) == pytest.approx(16_000, abs=4_500)
+    assert any("cut short" in note or "damaged" in note for note in sound.notes)
+
+
+@pytest.mark.parametrize("size", [0, 2**31 - 4_096, 2**32 - 1])
+def test_a_wav_whose_writer_did_not_know_its_size_is_read_to_its_end(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "piped.wav"
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000)
+    soundfile.write(path, x, 16_000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = content[4:8] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    sound = Sound(path)
+    (samples,) = np.concatenate(list(sound), axis=1)
+    assert samples == pytest.approx(x, abs=1e-4)
+    assert not sound.notes
 
 
 def test_any_container_with_sound_is_read(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[2]
 ORDER = (
     *(
         "errors",
+        "console",
         "files",
         "allowed",
+        "spool",
         "types",
         "rng",
         "video",
@@ -39,6 +41,7 @@ ORDER = (
         "study_page",
         "speed",
         "sweep",
+        "results",
         "recording",
         "demo",
     ),

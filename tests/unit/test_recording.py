@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from avdiff.errors import UserError
-from avdiff.recording import separate_file, separate_mixture
+from avdiff.recording import default_folder, separate_file, separate_mixture
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback, Progress
 from avdiff.separators.base import Separator
@@ -257,17 +257,136 @@ def test_files_that_no_separation_wrote_are_left_and_told(tracks: str | None, tm
     assert (out / "noise.wav").read_text() == (out / "song.wav").read_text() == "mine"
 
 
-def test_a_run_that_was_stopped_can_be_started_again(tmp_path: Path) -> None:
-    class Stops(Shares):
-        def separate(self, *args: object, **kwargs: object) -> Separation:
-            raise KeyboardInterrupt
+class Fails(Shares):
+    """Stops, or gives what is not finite, in the second stretch."""
 
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__()
+        self.error = error
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        found = super().separate(observation, rng=rng, callback=callback)
+        if len(self.asked) == 2 and self.error is not None:
+            raise self.error
+        return replace(found, sources=found.sources * (torch.nan if len(self.asked) == 2 else 1))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "full"), None])
+def test_a_run_that_ends_early_leaves_the_results_of_the_run_before(
+    error: BaseException | None, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    soundfile.write(tmp_path / "mix.wav", noise(7.0)[0], RATE)
+    separate_mixture(tmp_path / "mix.wav", [], Shares(), out, offscreen=1)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for folder in (out, tmp_path / "other"):
+        with pytest.raises((KeyboardInterrupt, OSError, UserError)):
+            separate_mixture(tmp_path / "mix.wav", [], Fails(error), folder, offscreen=1, stretch=4)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_same_run_leaves_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "mix.wav", noise(1.0)[0], RATE)
-    with pytest.raises(KeyboardInterrupt):
-        separate_mixture(tmp_path / "mix.wav", [], Stops(), tmp_path / "out", offscreen=1)
-    assert (tmp_path / "out" / "noise.wav").exists()
+    for name in ("a", "b"):
+        separate_mixture(tmp_path / "mix.wav", [], Shares(), tmp_path / name, offscreen=1)
+        monkeypatch.setattr("time.time", lambda: 1e9)
+    for name in ("offscreen.wav", "noise.wav"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_dangling_link_is_not_written_through(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mix.wav", noise(1.0)[0], RATE)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "noise.wav").symlink_to(tmp_path / "victim.wav")
+    with pytest.raises(UserError, match="was not written by a separation"):
+        separate_mixture(tmp_path / "mix.wav", [], Shares(), tmp_path / "out", offscreen=1)
+    assert not (tmp_path / "victim.wav").exists()
+
+
+def test_recordings_of_one_name_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recordings = [tmp_path / day / f"talk.{form}" for day, form in (("mon", "wav"), ("tue", "wav"), ("tue", "flac"))]
+    for recording in recordings:
+        recording.parent.mkdir(exist_ok=True)
+        soundfile.write(recording, noise(0.2)[0], RATE)
+    for _ in range(2):  # again into the same
+        for recording, folder in zip(
+            recordings, ("talk_separated", "talk_separated_2", "talk_separated_3"), strict=True
+        ):
+            assert default_folder(recording) == Path(folder)
+            separate_mixture(recording, [], Shares(), default_folder(recording), offscreen=1)
+    assert default_folder(Path("mon/../mon/talk.wav")) == Path("talk_separated")
+
+
+def test_sound_at_16_khz_and_at_others_is_written_in_stretches(tmp_path: Path) -> None:
+    for rate in (16_000, 8_000, 47_999):
+        x = np.random.default_rng(1).normal(0, 0.1, 7 * rate + 11).astype(np.float32)
+        soundfile.write(tmp_path / "mix.wav", x, rate, subtype="FLOAT")
+        method = Shares()
+        separate_mixture(tmp_path / "mix.wav", [], method, tmp_path / "out", offscreen=1, stretch=3)
+        out = voices(tmp_path / "out")
+        assert len(method.asked) > 2
+        assert sum(out.values()) == pytest.approx(x, abs=1e-5)
+        assert out["offscreen"].std() > 0.01
+
+
+def test_a_constant_is_noise(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mix.wav", noise(2.0)[0] + 0.3, RATE, subtype="FLOAT")
+    method = Shares()
+    separate_mixture(tmp_path / "mix.wav", [], method, tmp_path / "out", offscreen=1)
+    out = voices(tmp_path / "out")
+    assert abs(float(method.asked[0].mixture.mean())) < 1e-3
+    assert abs(out["offscreen"].mean()) < 1e-3
+    assert out["noise"].mean() == pytest.approx(0.3, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [(np.nan, "no finite number at 0.50 s"), (np.inf, "no finite"), (1e19, "1.0e\\+19 at 0.50 s")],
+)
+def test_samples_that_no_recording_holds_are_refused(value: float, sentence: str, tmp_path: Path) -> None:
+    x = noise(1.0)[0]
+    x[RATE // 2] = value
+    soundfile.write(tmp_path / "mix.wav", x, RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match=sentence):
+        separate_mixture(tmp_path / "mix.wav", [], Shares(), tmp_path / "out", offscreen=1)
+
+
+@pytest.mark.parametrize(("level", "word"), [(0.0, "is silent"), (3e-6, "almost silent")])
+def test_silence_is_told_as_such_and_not_as_a_face_that_is_missing(level: float, word: str, tmp_path: Path) -> None:
+    write_media(tmp_path / "a.mkv", frames=[picture(right=False)] * 40)
+    soundfile.write(tmp_path / "mix.wav", level * noise(1.0)[0] / 0.1, RATE, subtype="FLOAT")
+    report = separate_mixture(
+        tmp_path / "mix.wav", [tmp_path / "a.mkv"], Shares(), tmp_path / "out", detector=Squares()
+    )
+    assert [word in note for note in report.notes] == [True]
+
+
+def test_pictures_that_do_not_decode_are_no_preview(tmp_path: Path) -> None:
+    film(tmp_path / "talk.mkv", [picture()] * 30)
+    content = (tmp_path / "talk.mkv").read_bytes()
+    start = content.index(b"\x00\x00\x01\xb6")  # MPEG-4's code of a picture
+    broken = content.replace(b"\x00\x00\x01\xb6", b"\xff\xff\xff\xff").replace(b"\x00\x00\x01\xb3", b"\xff" * 4)
+    assert start > 0
+    (tmp_path / "talk.mkv").write_bytes(broken)
+    report = separate_file(tmp_path / "talk.mkv", Shares(), tmp_path / "out", detector=Squares(), offscreen=1)
+    assert [source.role for source in report.sources] == [OFFSCREEN, NOISE]
+    assert not (tmp_path / "out" / "preview.mp4").exists()
+
+
+def test_a_long_recording_is_shown_by_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avdiff.recording.SHOWN", 2)
+    told: list[int] = []
+    monkeypatch.setattr("avdiff.recording.Player", lambda title, samples: told.append(len(samples)))
+    monkeypatch.setattr(
+        "avdiff.recording.write_page", lambda path, title, sections, rate: path.write_text(sections[0].text[0])
+    )
+    soundfile.write(tmp_path / "mix.wav", noise(5.0)[0], RATE)
     separate_mixture(tmp_path / "mix.wav", [], Shares(), tmp_path / "out", offscreen=1)
-    assert list(voices(tmp_path / "out")) == ["noise", "offscreen"]
+    assert told == [32_000] * 3
+    assert "the first" in (tmp_path / "out" / "report.html").read_text()
+    assert len(voices(tmp_path / "out")["noise"]) == 5 * RATE
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_faces_are_looked_for(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import soundfile
 import torch
 
+import avdiff.lit.store as store_module
 from avdiff.lit.store import SeparationStore, StoredSeparation
 from avdiff.types import NOISE, SPEAKER, source_names
 
@@ -34,14 +34,14 @@ def test_a_clip_comes_back_bit_for_bit(tmp_path: Path) -> None:
 def test_an_interrupted_write_leaves_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SeparationStore(tmp_path)
     store.write(clip())
-    write = soundfile.write
+    write = store_module.write_wav
 
     def full_disk(file: Path, *given: object, **named: object) -> None:
         if file.name == "noise.wav":
             raise OSError("no space left")
         write(file, *given, **named)
 
-    monkeypatch.setattr(soundfile, "write", full_disk)
+    monkeypatch.setattr(store_module, "write_wav", full_disk)
     for key in ("list/007", "list/008"):
         with pytest.raises(OSError, match="no space left"):
             store.write(clip(key, seed=1))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from avdiff.errors import UserError
-from avdiff.video.decode import VideoFrames, probe, read_track
+from avdiff.video.decode import SoundTrack, VideoFrames, probe, read_track
 from tests.media import grey, write_media
 
 RATES = {".mkv": 16_000, ".avi": 16_000, ".mp4": 16_000, ".mpg": 44_100, ".flv": 44_100}
@@ -84,6 +88,68 @@ def test_a_mirrored_picture_is_shown_mirrored(rotation: int, tmp_path: Path) -> 
     write_media(path, frames=[picture] * 3, rotation=rotation, mirrored=True)
     expected = np.rot90(picture, rotation // 90)[:, ::-1]
     assert np.abs(next(iter(VideoFrames(path))).astype(int) - expected).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [
+        ("2", (48, 128)),
+        ("1/2", (96, 64)),
+        ("64/45", (48, 91)),
+        ("1", (48, 64)),
+        ("1000", (48, 64)),
+        ("1/1000", (48, 64)),
+    ],
+)
+def test_pixels_that_are_not_square_are_stretched(aspect: str, size: tuple[int, int], tmp_path: Path) -> None:
+    path = tmp_path / "dvd.mkv"
+    write_media(path, frames=[grey(9)] * 2, aspect=Fraction(aspect))
+    shown = list(VideoFrames(path))
+    assert [frame.shape[:2] for frame in shown] == [size] * 2
+    assert all(frame.flags.c_contiguous for frame in shown)
+
+
+def test_a_slow_camera_is_seen_at_its_time(tmp_path: Path) -> None:
+    """At 10 pictures a second and uneven, the nearest in time: held until the next came, lips would lag."""
+    times = [0.0, 0.1, 0.22, 0.3, 0.4, 0.5]
+    write_media(tmp_path / "dark.mkv", frames=[grey(20 + 40 * i) for i in range(6)], times=times)
+    for i, level in enumerate(levels(tmp_path / "dark.mkv")[:13]):
+        nearest = np.abs(np.array(times) - i / 25)
+        assert nearest[round((level - 20) / 40)] == pytest.approx(nearest.min(), abs=2e-3)
+
+
+@pytest.mark.parametrize("silent", [[0], [], [0, 1], [0, 1, 2]])
+def test_of_several_sound_tracks_the_first_that_is_heard_is_taken(silent: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "obs.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(3)]
+        for number, stream in enumerate(streams):
+            level = 0.0 if number in silent else 0.1 * (number + 1)
+            frame = av.AudioFrame.from_ndarray(np.full((1, 16_000), level, np.float32), "fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16_000, 0, Fraction(1, 16_000)
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    track = SoundTrack(path)
+    taken = len(silent) % 3
+    samples = np.concatenate(list(track), axis=1)
+    assert samples == pytest.approx(0.0 if len(silent) == 3 else 0.1 * (taken + 1), abs=1e-3)
+    assert f"holds 3 sound tracks; number {taken + 1} was taken" in track.told[0]
+    assert not track.notes
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "empty", "fifo"])
+def test_what_is_no_file_is_told_as_what_it_is(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "talk.mp4"
+    make: dict[str, Callable[[], object]] = {
+        "folder": path.mkdir,
+        "link": lambda: path.symlink_to(tmp_path / "nowhere"),
+        "empty": path.touch,
+        "fifo": lambda: os.mkfifo(path),
+    }
+    make[kind]()
+    words = {"folder": "is a folder", "link": "is a link to", "empty": "is empty", "fifo": "not a regular file"}
+    with pytest.raises(UserError, match=words[kind]):
+        probe(path)
 
 
 def test_pictures_are_contiguous_whatever_their_width(tmp_path: Path) -> None:

@@ -37,6 +37,31 @@ def test_sound_longer_or_shorter_than_the_pictures_is_kept(tmp_path: Path) -> No
         assert len(list(VideoFrames(tmp_path / "x.mp4"))) == 25
 
 
+def test_pictures_of_another_size_are_shown_whole(tmp_path: Path) -> None:
+    """As of a call whose resolution grows and is then turned: nothing is cut off."""
+    frames = [
+        np.full((48, 64, 3), 30, np.uint8),
+        np.full((96, 128, 3), 30, np.uint8),
+        np.full((128, 96, 3), 30, np.uint8),
+    ]
+    for frame in frames:
+        frame[-frame.shape[0] // 3 :, -frame.shape[1] // 3 :] = 220  # bottom right
+    write_video(tmp_path / "x.mp4", frames)
+    first, larger, upright = VideoFrames(tmp_path / "x.mp4")
+    assert first.shape == larger.shape == upright.shape == (48, 64, 3)
+    assert np.abs(first.astype(int) - larger).mean() < 8
+    assert upright[40:46, 40:48].mean() > 150
+    assert upright[:, :12].mean() < 10
+    assert upright[:, -12:].mean() < 10
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1), (3, 5)])
+def test_pictures_of_a_pixel_are_written(shape: tuple[int, int], tmp_path: Path) -> None:
+    frames = draw_people([np.full((*shape, 3), 99, np.uint8)] * 2, [], [])
+    write_video(tmp_path / "x.mp4", frames)
+    assert len(list(VideoFrames(tmp_path / "x.mp4"))) == 2
+
+
 def test_boxes_are_drawn_where_faces_are_and_only_then() -> None:
     box = np.tile([400.0, 200.0, 800.0, 700.0], (3, 1))
     person = Person((Track(1, box, np.zeros((3, 68, 2)), np.ones(3, bool)),))
