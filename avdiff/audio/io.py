@@ -75,9 +75,8 @@ class Sound:
         with soundfile.SoundFile(self.path) as file:
             promised = _promised(file)
             try:
-                for block in file.blocks(max(1, BLOCK // self.channels), dtype="float32", always_2d=True):
-                    if not len(block):
-                        break
+                # Not by blocks(), which asks how many samples are left: of some formats none can be sought.
+                while len(block := file.read(max(1, BLOCK // self.channels), dtype="float32", always_2d=True)):
                     done += len(block)
                     yield np.ascontiguousarray(block.T)
             except soundfile.LibsndfileError:

@@ -132,6 +132,13 @@ def test_a_wav_whose_writer_did_not_know_its_size_is_read_to_its_end(size: int, 
     assert not sound.notes
 
 
+def test_a_format_that_cannot_be_sought_is_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "phone.wav", np.zeros(1_600), 8_000, subtype="GSM610")
+    samples, rate = read_audio(tmp_path / "phone.wav")
+    assert samples.shape[1] == pytest.approx(1_600, abs=320)  # whole blocks
+    assert rate == 8_000
+
+
 def test_any_container_with_sound_is_read(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "stereo.flac", np.full((800, 2), 0.25), 8_000)
     samples, rate = read_audio(tmp_path / "stereo.flac")
