@@ -84,6 +84,22 @@ def disk_fault(error: OSError) -> str | None:
     return f"{where}: {error.strerror}; {change}"
 
 
+def read_text(file: Path, expected: str) -> str:
+    """A text file that a user gave, without a byte-order mark.
+
+    Args:
+        file: that is there.
+        expected: what it should be.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no text in UTF-8 (byte {error.start}); expected {expected}") from error
+
+
 def read_json(file: Path, mend: str) -> dict[str, Any]:
     """The mapping in a JSON file that an earlier run wrote.
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avdiff.errors import UserError
+from avdiff.files import read_text
 from datamodules.packed import PackedClips
 from datamodules.packs import Clip
 from datamodules.preparation import Item, Stopwatch, Unusable
@@ -49,14 +50,13 @@ def read_list(file: Path) -> list[tuple[str, str]]:
     Raises:
         UserError: the list has no such columns.
     """
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        rows = csv.DictReader(lines.read().splitlines(), delimiter="\t")
-        if not {"filename", "scene_label"} <= set(rows.fieldnames or ()):
-            raise UserError(
-                f"{file} has the columns {', '.join(rows.fieldnames or ()) or '(none)'}; expected filename and "
-                "scene_label, separated by tabs"
-            )
-        return [(row["filename"], row["scene_label"]) for row in rows if row["filename"]]
+    rows = csv.DictReader(read_text(file, "a list of DCASE 2020").splitlines(), delimiter="\t")
+    if not {"filename", "scene_label"} <= set(rows.fieldnames or ()):
+        raise UserError(
+            f"{file} has the columns {', '.join(rows.fieldnames or ()) or '(none)'}; expected filename and "
+            "scene_label, separated by tabs"
+        )
+    return [(row["filename"], row["scene_label"]) for row in rows if row["filename"]]
 
 
 def dcase_items(root: Path) -> list[Item]:

@@ -136,7 +136,9 @@ class Ledger:
         for left, (line, data) in zip(reversed(range(len(entries))), entries, strict=True):
             at = {stream: self._write(stream, part) for stream, part in data.items()}
             told = {**line, **({"at": at} if at else {}), **({"follow": left} if left else {})}
-            text += json.dumps(told, ensure_ascii=False).encode() + b"\n"
+            text += (
+                json.dumps(told, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+            )  # names of files may be no UTF-8
         for stream in {stream for _, data in entries for stream in data}:
             with self._named(stream):
                 self._data[stream].flush()

@@ -156,7 +156,7 @@ class Protocol:
         self, speech: Path, noise: Path, split: str = "test", mixtures: int = MIXTURES, seconds: float = SECONDS
     ) -> None:
         self.speech, self.noise, self.split, self.mixtures = Pack(speech, split), Pack(noise, split), split, mixtures
-        self.samples = int(seconds * VIDEO_FPS) * SAMPLES_PER_FRAME
+        self.samples = int(seconds * VIDEO_FPS) * SAMPLES_PER_FRAME if math.isfinite(seconds) else 0
         if mixtures < 1 or self.samples < 1:
             raise UserError(f"{mixtures} mixtures of {seconds:g} s were asked for; give at least 1 of at least 0.04 s")
         self.names = [_name(pack) for pack in (self.speech, self.noise)]

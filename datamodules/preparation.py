@@ -220,12 +220,21 @@ def own_share(rank: int | None, ranks: int | None, environment: Mapping[str, str
     if (rank is None) != (ranks is None):
         raise UserError("--rank and --ranks go together: --rank 0 --ranks 4 is the first of four")
     if rank is None or ranks is None:
-        first, last = (int(environment.get(f"SLURM_ARRAY_TASK_{edge}", 0)) for edge in ("MIN", "MAX"))
-        step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
-        job, jobs = (int(environment.get("SLURM_ARRAY_TASK_ID", 0)) - first) // step, (last - first) // step + 1
+
+        def number(name: str, default: int) -> int:
+            text = environment.get(f"SLURM_{name}", str(default))
+            if not text.isdecimal():
+                raise UserError(
+                    f"the variable SLURM_{name} is {text!r}, not a number; unset it, or give --rank and --ranks"
+                )
+            return int(text)
+
+        first, last = (number(f"ARRAY_TASK_{edge}", 0) for edge in ("MIN", "MAX"))
+        step = max(1, number("ARRAY_TASK_STEP", 1))
+        job, jobs = (number("ARRAY_TASK_ID", 0) - first) // step, (last - first) // step + 1
         # Set by srun alone: a batch script that runs without it is one process, whatever was asked for.
-        tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
-        task = int(environment.get("SLURM_PROCID", 0)) if tasks > 1 else 0
+        tasks = number("STEP_NUM_TASKS", 1)
+        task = number("PROCID", 0) if tasks > 1 else 0
         rank, ranks = job * tasks + task, jobs * tasks
     if ranks < 1:
         raise UserError(f"--ranks is {ranks}; give at least 1")

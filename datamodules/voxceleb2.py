@@ -10,12 +10,14 @@ import csv
 import gzip
 import hashlib
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from avdiff.errors import UserError
+from avdiff.files import read_text
 from datamodules.packed import PackedTalkers
 from datamodules.preparation import Item
 
@@ -99,7 +101,7 @@ def read_list(file: Path) -> list[str]:
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{file} is a damaged gzip file ({error}); fetch it again") from error
     names = set()
     for number, text in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
@@ -129,7 +131,7 @@ def read_genders(file: Path) -> dict[str, str]:
     """
     if not file.is_file():
         raise UserError(f"there is no file {file}; give VoxCeleb2's vox2_meta.csv or leave --genders out")
-    text = file.read_text(encoding="utf-8-sig")
+    text = read_text(file, "VoxCeleb2's vox2_meta.csv")
     rows = [
         [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter="\t" if "\t" in text else ",")
     ]

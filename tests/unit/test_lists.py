@@ -229,6 +229,9 @@ def test_too_few_people_or_too_short_clips_are_one_sentence(packs: Path, tmp_pat
         Protocol(tmp_path / "two", packs / "dns", seconds=SECONDS).write(tmp_path)
     with pytest.raises(UserError, match=r"no clip of 4 s .*--seconds"):
         Protocol(packs / "people", packs / "dns").write(tmp_path)
+    for seconds in (float("nan"), float("inf"), 0.01):
+        with pytest.raises(UserError, match=rf"{seconds:g} s were asked for"):
+            Protocol(packs / "people", packs / "dns", seconds=seconds)
     writer = PackWriter(tmp_path / "nameless")
     writer.append(Clip("a", np.ones(20 * FRAME), {"split": "test"}))
     with pytest.raises(UserError, match=r"clip a of .* names no speaker"):

@@ -128,6 +128,20 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in (tmp_path / "out").glob("*.bin")) == 300 * 100
 
 
+def test_names_that_are_no_text_are_prepared_too(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    todo = items(tmp_path / "in", **{name: "xx", f"{name}2": "unusable"})
+    run(tmp_path / "out", todo)
+    assert Pack(tmp_path / "out").ids.tolist() == [name]
+    assert failures(tmp_path / "out") == {f"{name}2": "not wanted"}
+    assert "0 of 2 files prepared, 2 were there before" in run(tmp_path / "out", todo)
+
+
+def test_slurm_variables_that_are_no_numbers_are_told() -> None:
+    with pytest.raises(UserError, match=r"SLURM_ARRAY_TASK_ID is 'x'"):
+        own_share(None, None, {"SLURM_ARRAY_TASK_ID": "x"})
+
+
 @dataclass(frozen=True)
 class Misled(Texts):
     """Its own settings are wrong."""

@@ -156,3 +156,19 @@ def test_faces_keep_their_split_when_there_are_more(tmp_path: Path) -> None:
     prepare("s10/1.mp4#000", speaker="s10", source="s10/1.mp4", split="odd")
     with pytest.raises(UserError, match=r"clips of the speaker s10 in .* and in odd, .* prepare all of it into a new"):
         found(range(10, 20))
+
+
+def test_genders_that_are_no_text_are_told(tmp_path: Path) -> None:
+    (tmp_path / "meta.csv").write_bytes(b"\xff\x00")
+    with pytest.raises(UserError, match=r"meta\.csv is no text in UTF-8"):
+        read_genders(tmp_path / "meta.csv")
+
+
+def test_a_packed_list_with_a_damaged_middle_is_told(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress("\n".join(IDS).encode()))
+    for place in range(12, len(data) - 8, 40):
+        damaged = bytearray(data)
+        damaged[place] ^= 0xFF
+        (tmp_path / "list.gz").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"list\.gz is a damaged gzip file"):
+            read_list(tmp_path / "list.gz")
