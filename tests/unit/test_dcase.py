@@ -105,5 +105,5 @@ def test_what_is_no_dcase_tree_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_list_that_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes(b"filename\tscene_label\naudio/caf\xe9.wav\tairport\n")
-    with pytest.raises(UserError, match=r"list\.csv is no text in UTF-8 \(byte 31\)"):
+    with pytest.raises(UserError, match=r"list\.csv is no text in UTF-8"):
         read_list(tmp_path / "list.csv")
