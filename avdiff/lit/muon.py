@@ -60,14 +60,11 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             moving = [weight for weight in group["params"] if weight.grad is not None]
-            if group["muon"]:
-                self._muon(moving, group)
-            else:
-                for weight in moving:
-                    self._adam(weight, weight.grad, group)
+            if moving:
+                (self._muon if group["muon"] else self._adam)(moving, group)
         return loss
 
-    def _muon(self, weights: Iterable[nn.Parameter], group: dict[str, Any]) -> None:
+    def _muon(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
         alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}  # by the shape of the matrix
         for weight in weights:
             assert weight.grad is not None
@@ -82,18 +79,25 @@ class Muon(torch.optim.Optimizer):
             for (weight, _), step in zip(pairs, steps, strict=True):
                 weight.sub_(step.view_as(weight), alpha=group["lr"] * group["scale"] * max(shape) ** 0.5)
 
-    def _adam(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["step"] = torch.zeros(())
-            state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
-        state["step"] += 1
+    def _adam(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
+        for weight in weights:
+            state = self.state[weight]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+            state["step"] += 1
         first, second = group["betas"]
-        state["mean"].lerp_(gradient, 1 - first)
-        state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        step = int(state["step"])
-        deviation = (state["square"] / (1 - second**step)).sqrt_().add_(group["eps"])
-        weight.addcdiv_(state["mean"], deviation, value=-group["lr"] / (1 - first**step))
+        gradients = [weight.grad for weight in weights]
+        means, squares = ([self.state[weight][name] for weight in weights] for name in ("mean", "square"))
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
+        steps = [int(self.state[weight]["step"]) for weight in weights]
+        deviations = torch._foreach_div(squares, [1 - second**step for step in steps])
+        torch._foreach_sqrt_(deviations)
+        torch._foreach_add_(deviations, group["eps"])
+        rates = [-group["lr"] / (1 - first**step) for step in steps]
+        torch._foreach_addcdiv_(weights, means, deviations, rates)
 
 
 def polar(matrix: Tensor, rounds: int = 5) -> Tensor:
