@@ -76,6 +76,11 @@ class FrameSTFT(STFT):
         return out.flatten(-2)[..., start : start + samples]
 
 
+def squared_magnitude(spectrum: Tensor) -> Tensor:
+    """|X|² of a complex spectrogram, real, bin by bin; several times faster than abs(), and so is its gradient."""
+    return spectrum.real.square() + spectrum.imag.square()
+
+
 def require_centre(**sizes: int) -> None:
     """Raise ValueError for sizes, by the names of their settings, of neighbourhoods that `local_mean` cannot centre."""
     for name, size in sizes.items():
@@ -83,13 +88,13 @@ def require_centre(**sizes: int) -> None:
             raise ValueError(f"{name} is {size}; means have a centre and are taken over an odd number")
 
 
-def local_mean(power: Tensor, bins: int, frames: int) -> Tensor:
+def local_mean(x: Tensor, bins: int, frames: int) -> Tensor:
     """Mean of (..., bins, frames) over a neighbourhood of odd size; at the edges, of what there is of it."""
     rows, columns = (
-        _sums(torch.ones(length, dtype=power.dtype, device=power.device), size, -1)
-        for length, size in zip(power.shape[-2:], (bins, frames), strict=True)
+        _sums(torch.ones(length, dtype=x.dtype, device=x.device), size, -1)
+        for length, size in zip(x.shape[-2:], (bins, frames), strict=True)
     )
-    return _sums(_sums(power, bins, -2), frames, -1) / (rows[:, None] * columns)
+    return _sums(_sums(x, bins, -2), frames, -1) / (rows[:, None] * columns)
 
 
 def _sums(x: Tensor, size: int, dim: int) -> Tensor:
@@ -122,7 +127,7 @@ class Compressed:
 
     def __init__(self, spectrum: Tensor, exponent: float, epsilon: Tensor | float) -> None:
         self.spectrum, self.exponent = spectrum, exponent
-        self._power = spectrum.real.square() + spectrum.imag.square() + epsilon**2  # abs() is several times slower
+        self._power = squared_magnitude(spectrum) + epsilon**2
         self._gain = self._power ** (0.5 * (exponent - 1))
 
     @property
@@ -141,11 +146,11 @@ class Compressed:
     @property
     def slopes(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues of S'(U) along U and across it, real."""
-        magnitude = self.spectrum.real.square() + self.spectrum.imag.square()
+        magnitude = squared_magnitude(self.spectrum)
         return self._gain * (1 - (1 - self.exponent) * magnitude / self._power), self._gain
 
     def along(self, direction: Tensor) -> Tensor:
         """The part of R that points along U, bin by bin; where U is 0, none."""
         radial = self.spectrum.real * direction.real + self.spectrum.imag * direction.imag
-        magnitude = self.spectrum.real.square() + self.spectrum.imag.square()
+        magnitude = squared_magnitude(self.spectrum)
         return radial / magnitude.clamp_min(1e-30) * self.spectrum

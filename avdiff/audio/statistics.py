@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avdiff.audio.representation import STFT
+from avdiff.audio.representation import STFT, squared_magnitude
 
 #: edges of the bands of the long-term spectrum, Hz: an octave each from 125 Hz on
 BANDS = (0, 125, 250, 500, 1000, 2000, 4000, 8000)
@@ -44,7 +44,7 @@ def describe(clip: Tensor, rate: int, pitch: bool = True) -> ClipStatistics:
     """
     import librosa
 
-    power = STFT()(clip.float()).abs().square().mean(-1)
+    power = squared_magnitude(STFT()(clip.float())).mean(-1)
     hertz = torch.linspace(0, rate / 2, len(power))
     shares = [power[(hertz >= low) & (hertz < high)].sum() for low, high in pairwise(BANDS)]
     total = power.sum().clamp_min(1e-20)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from avdiff.audio.representation import Compressed, FrameSTFT
+from avdiff.audio.representation import Compressed, FrameSTFT, squared_magnitude
 from avdiff.likelihood.base import BoundLikelihood, Curvature, GaussianSum, Likelihood
 from avdiff.likelihood.separation_loss import BoundSeparationLoss, SeparationLoss
 from avdiff.types import Observation
@@ -56,7 +56,7 @@ class SpectralLikelihood(Likelihood):
         stft = FrameSTFT(self.n_fft, self.hop).to(observation.mixture)
         mixture = observation.mixture[:, None]
         spectrum = stft(mixture)
-        rms = spectrum.abs().square().mean((-2, -1), keepdim=True).sqrt()
+        rms = squared_magnitude(spectrum).mean((-2, -1), keepdim=True).sqrt()
         epsilon = (self.epsilon * rms).clamp_min(_SMALLEST)
         separation = self.separation.bind(observation.layout) if self.separation else None
         # For p = 1 and A^T A = G I the likelihood is Gaussian in the time domain too; G is the mean eigenvalue.
@@ -79,7 +79,7 @@ class _BoundSpectral:
 
     def log_prob(self, x: Tensor) -> Tensor:
         residual = self.target - self._compressed(x).value
-        return residual.abs().square().sum((-3, -2, -1)) / (-2 * self.settings.beta**2)
+        return squared_magnitude(residual).sum((-3, -2, -1)) / (-2 * self.settings.beta**2)
 
     def grad(self, x: Tensor, sigma: float) -> Tensor:
         compressed = self._compressed(x)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avdiff.audio.representation import STFT, local_mean
+from avdiff.audio.representation import STFT, local_mean, squared_magnitude
 from avdiff.types import SAMPLE_RATE
 
 _PERIOD = 4096  # points of a period of a buzz
@@ -55,7 +55,7 @@ class RandomCovariance:
         """
         count, samples = clips.shape
         voiced = _chance(count, self.buzz, clips.device)
-        powers = stft(clips).abs().square() / stft.energy if self.voices else None
+        powers = squared_magnitude(stft(clips)) / stft.energy if self.voices else None
         deviation, told = self.sample(count, stft.bins, samples // stft.hop + 1, clips.device, powers, voiced)
         source = torch.randn(count, samples, device=clips.device)
         if not self.buzz:
@@ -82,8 +82,8 @@ class RandomCovariance:
         if not self.estimated:
             return told
         count, device = len(clean), clean.device
-        own, others = (self._start(stft(part).abs().square() / stft.energy) for part in (clean, noise))
-        heard = stft(clean + noise).abs().square() / stft.energy
+        own, others = (self._start(squared_magnitude(stft(part)) / stft.energy) for part in (clean, noise))
+        heard = squared_magnitude(stft(clean + noise)) / stft.energy
         least = 10 ** -_uniform(count, 0.7, 2, device)
         fine, rounds = _chance(count, 0.3, device), torch.randint(0, 4, (count, 1, 1), device=device)
         for done in range(3):

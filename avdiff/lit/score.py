@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from avdiff.audio.representation import squared_magnitude
 from avdiff.errors import UserError
 from avdiff.lit.augmentation import AcousticAugmentation, VisualAugmentation
 from avdiff.lit.covariance import RandomCovariance
@@ -202,7 +203,7 @@ class ScoreModel(pl.LightningModule):
         _, c_out, _, _ = self.prior.scalings(sigma)
         c_out = c_out.squeeze(1)
         with torch.autocast(difference.device.type, enabled=False):
-            power = self.prior.stft(difference).abs().square() / self.prior.stft.energy
+            power = squared_magnitude(self.prior.stft(difference)) / self.prior.stft.energy
         weight = 1 / (c_out * c_out.mean(dim=(1, 2), keepdim=True))
         likelihood = None
         if variance is not None:
@@ -339,7 +340,7 @@ class ScoreModel(pl.LightningModule):
             audio = audio[audio.square().mean(-1).sqrt() > 1e-4]
             if len(audio):
                 audio = audio / audio.square().mean(-1, keepdim=True).sqrt()
-                total += self.prior.stft(audio).abs().square().mean(-1).sum(0)
+                total += squared_magnitude(self.prior.stft(audio)).mean(-1).sum(0)
         if not total.any():
             raise UserError("the first training clips are silent; is the data set the right one?")
         density = torch.nn.functional.avg_pool1d(total[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
@@ -357,7 +358,7 @@ class ScoreModel(pl.LightningModule):
             audio, seen = batch["audio"], batch["seen"]
             rms = audio.square().mean(-1, keepdim=True).sqrt()
             seen = seen & (rms > 1e-4)
-            power = self.prior.stft(audio / rms.clamp_min(1e-4)).abs().square() / self.prior.stft.energy
+            power = squared_magnitude(self.prior.stft(audio / rms.clamp_min(1e-4))) / self.prior.stft.energy
             power = power / self.prior.spectrum.square()[:, None]
             power = heard.powers(power[..., : seen.shape[1] * heard.hops])
             features.append(self.prior.encoder(batch["visual"])[seen])

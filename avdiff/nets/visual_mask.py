@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avdiff.audio.representation import FrameSTFT
+from avdiff.audio.representation import FrameSTFT, squared_magnitude
 from avdiff.nets.film import resample_time
 from avdiff.nets.visual import VisualEncoder
 from avdiff.types import SAMPLES_PER_FRAME
@@ -89,7 +89,7 @@ class VisualMask(nn.Module):
         features = self.encoder(visual) * seen[..., None]
         lips = F.pad(self.lips(features).transpose(1, 2), (0, max(0, wanted - visual.shape[1])))[..., :wanted]
         lips = resample_time(lips, wanted * SAMPLES_PER_FRAME // self.stft.hop)[..., :frames]
-        level = (spectrum.abs().square() / self.stft.energy + _FLOOR**2).log() / 4
+        level = (squared_magnitude(spectrum) / self.stft.energy + _FLOOR**2).log() / 4
         heard = self.audio(self.heard(level))
         x = self.blocks(self.join(torch.cat([heard, lips.to(heard.dtype)], dim=1)))
         return torch.sigmoid(self.out(self.norm(x.transpose(1, 2)).transpose(1, 2)).float())

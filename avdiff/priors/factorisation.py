@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avdiff.audio.representation import STFT
+from avdiff.audio.representation import STFT, squared_magnitude
 from avdiff.priors.gaussian import GaussianPrior
 from avdiff.types import SAMPLE_RATE
 
@@ -81,7 +81,7 @@ class FactorisedPrior(GaussianPrior):
     def estimate(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         stft = STFT().to(x)
         noisy, other = stft(x), sigma.square()
-        variance = self._variance((noisy.abs().square() / stft.energy).mT, other.mT).mT
+        variance = self._variance((squared_magnitude(noisy) / stft.energy).mT, other.mT).mT
         share = variance / (variance + other)
         return stft.inverse(share * noisy, x.shape[-1]), share * other
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avdiff.audio.representation import STFT, local_mean, require_centre
+from avdiff.audio.representation import STFT, local_mean, require_centre, squared_magnitude
 from avdiff.priors.base import DiffusionPrior
 from avdiff.types import SAMPLE_RATE
 
@@ -41,7 +41,7 @@ class LocalGaussianPrior(DiffusionPrior):
 
     def reveal(self, sources: Tensor) -> Tensor:
         stft = STFT().to(sources)
-        power = stft(sources).abs().square() / stft.energy
+        power = squared_magnitude(stft(sources)) / stft.energy
         return local_mean(power, self.bins, self.frames).clamp_min(_LEAST).mT
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from avdiff.audio.representation import STFT, local_mean, require_centre
+from avdiff.audio.representation import STFT, local_mean, require_centre, squared_magnitude
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream, gaussian_of
 
@@ -63,7 +63,7 @@ class LocalGaussian(ConditionalSampler):
 
         centre = spectrum(x0_hat)
         if at.deviation is None:
-            variance = self._variance(centre.abs().square() / stft.energy, at.sigma)  # (B, K, bins, frames)
+            variance = self._variance(squared_magnitude(centre) / stft.energy, at.sigma)  # (B, K, bins, frames)
         else:
             known = at.deviation.square()
             variance = (known * at.sigma**2 / (known + at.sigma**2)).clamp_min(_LEAST)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avdiff.audio.representation import STFT, local_mean, require_centre
+from avdiff.audio.representation import STFT, local_mean, require_centre, squared_magnitude
 from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
@@ -93,7 +93,7 @@ class LocalEM(PosteriorSampler):
         stft = STFT().to(like)
         mixture = gaussian.mixture[:, None].expand(shape)
         heard = stft(gaussian.mixture)[:, None]
-        loudness = heard.abs().square() / stft.energy
+        loudness = squared_magnitude(heard) / stft.energy
         expected = deviation.square()
         factor = torch.ones_like(expected[:, :, :1, :1])
         if self.levels is not None:
@@ -118,7 +118,7 @@ class LocalEM(PosteriorSampler):
                 x = stft.inverse(spectrum.flatten(0, 1), samples).unflatten(0, shape[:2])
             level = float(rest.mean().sqrt())
             x = watchdog.check(x, step=i + 1, sigma=level, cause=_ESTIMATE)
-            power = spectrum.abs().square() / stft.energy + error
+            power = squared_magnitude(spectrum) / stft.energy + error
             if self.levels is not None:
                 before, factor = factor, self.levels.next(expected, power)
                 prior.rescale((factor / before)[:, :, 0, 0].sqrt())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avdiff.audio.representation import STFT, Compressed, FrameSTFT, local_mean
+from avdiff.audio.representation import STFT, Compressed, FrameSTFT, local_mean, squared_magnitude
 
 
 @pytest.mark.parametrize("samples", [1600, 1599, 700])
@@ -76,3 +76,13 @@ def test_a_loud_neighbour_leaves_no_rounding_in_the_means_of_the_quiet() -> None
     power = torch.full((1, 4, 100), 1e-9)
     power[..., 10:20] = 1e4
     assert local_mean(power, 3, 5)[..., 25:].flatten().tolist() == pytest.approx([1e-9] * 300, rel=1e-5)
+
+
+def test_a_squared_magnitude_has_the_gradient_of_its_definition_even_of_silence() -> None:
+    spectrum = torch.randn(2, 3, dtype=torch.complex128)
+    spectrum[0, 0] = 0
+    spectrum.requires_grad_()
+    power = squared_magnitude(spectrum)
+    torch.testing.assert_close(power, spectrum.abs().square())
+    power.sum().backward()
+    torch.testing.assert_close(spectrum.grad, 2 * spectrum.detach())
