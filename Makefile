@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-METHOD ?= ssnaps
+METHOD ?= ssnaps_fast
 CLIPS ?= 50
 DATA ?= synthetic
 CLUSTER ?= local
@@ -64,7 +64,7 @@ test-slow: setup ## run the tests that take longer
 demo: setup ## separate two embedded talkers and noise with the shipped priors; leaves a report
 	$(BIN)/avdiff demo $(ARGS)
 
-benchmark: setup ## score a method on the embedded benchmark: METHOD=ssnaps CLIPS=50
+benchmark: setup ## score a method on the embedded benchmark: METHOD=ssnaps_fast CLIPS=50
 	$(BIN)/avdiff benchmark --method $(METHOD) --clips $(CLIPS) $(ARGS)
 
 train-speech: setup ## train the lip encoder, then the audio-visual speech prior: DATA=synthetic CLUSTER=local PRESET=small

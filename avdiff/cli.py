@@ -18,7 +18,7 @@ ALLOW = (
     "a module whose classes files may name too (repeat for several): what a YAML file names is run, so that without this only "
     "classes of avdiff, datamodules, lightning and torch are taken"
 )
-DEFAULT_METHOD = "local_em"  # of what people type; benchmarks default to the paper's settings
+DEFAULT_METHOD = "local_em"  # of what people type
 
 LIGHTNING = {
     "fit": "train a prior, or any LightningModule, from composed --config files",
@@ -117,6 +117,11 @@ def _parser() -> _Parser:
     sub.add_argument("--stretch", type=int, default=30, help="seconds that are separated at a time")
     sub.add_argument("--mediapipe", type=Path, help="face_landmarker.task: find faces with MediaPipe instead of dlib")
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    sub.add_argument(
+        "--draws",
+        type=int,
+        help="of a method that samples: so many side by side, whose mean is written, and how far they lie apart",
+    )
     sampling(sub)
 
     sub = command("demo", "separate two embedded talkers and noise, then the same with one of them off-screen")
@@ -143,7 +148,7 @@ def _parser() -> _Parser:
         default=[],
         help="other settings of the --method, below its separator: recipes.*.sampler.init_args.iterations=5",
     )
-    sub.add_argument("--method", help="name of a file in experiments/methods, or a YAML file (default: ssnaps)")
+    sub.add_argument("--method", help="name of a file in experiments/methods, or a YAML file (default: ssnaps_fast)")
     sub.add_argument("--clips", type=int, help="mixtures a condition (default: 50); the first 5 of 50 are those of 5")
     sub.add_argument("--condition", action="append", default=[], help="one list only (repeat for several); default all")
     sub.add_argument("--split", choices=("test", "val"), default="test", help="val is for every choice that is made")

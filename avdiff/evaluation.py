@@ -161,6 +161,7 @@ def score_folder(
         told = _read_record(folder / entry.key)
         infos.setdefault(known["condition"], []).extend([told] if told else [])
         rows += [Row(known["condition"], entry.key, **row) for row in known["scores"] if row["metric"] in wanted]
+        rows += _against_posterior(known["condition"], entry, told)
         for metric, seconds in known["seconds"].items():
             spent.setdefault(metric, []).append(seconds)
     for recogniser in scoring.recognisers:
@@ -299,6 +300,15 @@ def _score_clip(
     }
     with whole(_scores_file(kept, entry.key)) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _against_posterior(condition: str, entry: Listed, told: dict[str, Any]) -> list[Row]:
+    """What a method said of its draws against the posterior, where it knows that."""
+    return [
+        Row(condition, entry.key, name, f"posterior_{figure}", *values)
+        for name, of in zip(source_names(entry.layout), told.get("posterior") or (), strict=False)
+        for figure, values in of.items()
+    ]
 
 
 def _best_order(reference: Reference, estimates: Tensor) -> list[Score]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -76,12 +77,14 @@ class SeparatedSource:
         role: what it is.
         decibels: its root mean square below full scale, -inf for silence.
         seen: (start, stop) in seconds, when its face is seen.
+        spread: of several draws about their mean, in dB relative to the level of that mean; NaN for a single estimate.
     """
 
     path: Path
     role: Role
     decibels: float
     seen: tuple[tuple[float, float], ...] = ()
+    spread: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -357,6 +360,7 @@ def _separate(
     evaluations, pieces = 0, 0
     given = torch.zeros(0)
     listened = np.zeros(len(layout), bool)  # to whom, while there was sound
+    power, spread = torch.zeros(len(layout)), torch.zeros(len(layout))
 
     def window(start: int, stop: int) -> Observation:
         nonlocal given
@@ -373,6 +377,9 @@ def _separate(
         for piece in chunked.stream(window, len(heard), rng=noise, callback=callback):
             pieces += 1
             evaluations += piece.info.get("evaluations", 0)
+            power += piece.sources.square().sum(-1)
+            if piece.std is not None:
+                spread += piece.std.nan_to_num().square().sum(-1)
             shared = make_consistent(piece.sources, given[: piece.sources.shape[-1]])
             voices.add(Piece(piece.start, shared), last=pieces == stretches)
             watch("separating", pieces / stretches)
@@ -380,7 +387,11 @@ def _separate(
 
     sources = tuple(
         SeparatedSource(
-            folder / f"{name}.wav", role, level, _intervals(recording.faces[k].person) if role == SPEAKER else ()
+            folder / f"{name}.wav",
+            role,
+            level,
+            _intervals(recording.faces[k].person) if role == SPEAKER else (),
+            10 * math.log10(spread[k] / power[k]) if spread[k] > 0 and power[k] > 0 else math.nan,
         )
         for k, (name, role, level) in enumerate(zip(names, layout, voices.decibels(), strict=True))
     )

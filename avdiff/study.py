@@ -230,8 +230,8 @@ def _labelled(methods: Any) -> dict[str, dict[str, Any]]:
 
 
 def _several(value: str | Sequence[str]) -> tuple[str, ...]:
-    """A text without brackets is one."""
-    return (value,) if isinstance(value, str) else tuple(value)
+    """A text without brackets is one; a list in a list, as a YAML alias gives it, is its members."""
+    return (value,) if isinstance(value, str) else tuple(text for part in value for text in _several(part))
 
 
 def _expand(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Set
 from pathlib import Path
@@ -86,7 +87,8 @@ class SeparationWriter(pl.Callback):
                 warnings.warn(f"clip {key} was given up: {reason}", stacklevel=2)
                 self.store.write_failure(key, outputs.layout, info)
                 continue
-            self.store.write(StoredSeparation(key, outputs.layout, sources, batch.sample_rate, info))
+            std = None if outputs.std is None else outputs.std[row]
+            self.store.write(StoredSeparation(key, outputs.layout, sources, batch.sample_rate, info, std))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -98,11 +100,37 @@ def of_clip(value: Any, row: int, clips: int) -> Any:
     return value[row] if isinstance(value, list) and len(value) == clips else value
 
 
-class SeparationProgress(ProgressBar):
-    """Two bars on rank 0: batches of clips, and the steps of the sampler in the batch at hand."""
+def expected(seconds: float, batches: int, limit: float = 600.0) -> str | None:
+    """What to say of a run before it is under way; None of one that ends within `limit` seconds.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: that a batch of clips takes.
+        batches: of the run.
+    """
+    whole = seconds * batches
+    if whole < limit:
+        return None
+    time = f"{whole / 3600:.1f} hours" if whole >= 3600 else f"{whole / 60:.0f} minutes"
+    return (
+        f"This will take about {time}: {seconds:.0f} s each of {batches}, by the first steps of the first clip. What is done is "
+        "kept when it is stopped; fewer mixtures or another method take less, such as ssnaps_fast."
+    )
+
+
+class SeparationProgress(ProgressBar):
+    """Two bars on rank 0: batches of clips, and the steps of the sampler in the batch at hand.
+
+    A run that takes long says how long after the first steps of its first batch.
+
+    Args:
+        steps: of the sampler, by which it is known.
+        limit: seconds from which on a run is long.
+    """
+
+    def __init__(self, steps: int = 3, limit: float = 600.0) -> None:
         super().__init__()
+        self.steps, self.limit = steps, limit
+        self._begun: float | None = None
         self._enabled = True
         self._bars: Progress | None = None
 
@@ -128,6 +156,11 @@ class SeparationProgress(ProgressBar):
         assert self._bars is not None
         note = f"sigma {progress.sigma:.3g}"
         self._bars.update(self._steps, total=progress.steps, completed=progress.step, note=note)
+        if self._begun is not None and progress.step >= min(self.steps, progress.steps):
+            seconds = (time.perf_counter() - self._begun) / progress.step * progress.steps
+            self._begun = None
+            if (told := expected(seconds, int(self._bars.tasks[self._batches].total or 1), self.limit)) is not None:
+                self._bars.console.print(told)
 
     def on_predict_batch_start(
         self,
@@ -140,6 +173,7 @@ class SeparationProgress(ProgressBar):
         if self._bars is not None:
             self._bars.update(self._batches, note=batch.key[0] if len(batch.key) == 1 else f"{batch.key[0]} ...")
             self._bars.reset(self._steps, total=None, note="")
+            self._begun = time.perf_counter() if batch_idx == 0 else None
 
     def on_predict_batch_end(
         self,

@@ -22,6 +22,7 @@ from avdiff.types import Role, source_names
 RECORD = "separation.json"
 FAILURE = "failure.json"
 PARTIAL = ".partial-"
+STD = "_std"  # at the end of a file's name
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class StoredSeparation:
         sources: (K, T) float32 estimates.
         sample_rate: Hz.
         info: figures of the run that made it.
+        std: (K, T) spread of the draws that `sources` is the mean of, where it is one.
     """
 
     key: str
@@ -41,14 +43,16 @@ class StoredSeparation:
     sources: Tensor
     sample_rate: int
     info: dict[str, Any]
+    std: Tensor | None = None
 
 
 class SeparationStore:
     """A folder of separated clips.
 
-    `<folder>/<key>/` holds one 32-bit float WAV a source (speaker1.wav, ..., noise.wav) and separation.json; or failure.json
-    alone, with the reason, for a clip that could not be separated. A clip is written beside its place and moved there in one
-    step, so a killed run leaves no half of one. Keys may have slashes: these become folders.
+    `<folder>/<key>/` holds one 32-bit float WAV a source (speaker1.wav, ..., noise.wav) and separation.json, and of several draws
+    their spread as speaker1_std.wav, ..., noise_std.wav; or failure.json alone, with the reason, for a clip that could not be
+    separated. A clip is written beside its place and moved there in one step, so a killed run leaves no half of one. Keys may
+    have slashes: these become folders.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -80,8 +84,9 @@ class SeparationStore:
     def write(self, clip: StoredSeparation) -> None:
         """Write one clip, in place of an earlier one of the same key."""
         with self._place(clip.key) as folder:
-            for name, samples in zip(source_names(clip.layout), clip.sources, strict=True):
-                write_wav(folder / f"{name}.wav", samples.float().cpu(), clip.sample_rate)
+            for ending, signals in (("", clip.sources), (STD, clip.std)):
+                for name, samples in zip(source_names(clip.layout), () if signals is None else signals, strict=False):
+                    write_wav(folder / f"{name}{ending}.wav", samples.float().cpu(), clip.sample_rate)
             record = {"key": clip.key, "layout": clip.layout, "sample_rate": clip.sample_rate, "info": clip.info}
             _write_json(folder / RECORD, record)
 
@@ -116,11 +121,13 @@ class SeparationStore:
         folder = self.path(key)
         record: Mapping[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         layout = tuple(record["layout"])
-        sources = [
-            torch.from_numpy(soundfile.read(folder / f"{name}.wav", dtype="float32")[0])
-            for name in source_names(layout)
-        ]
-        return StoredSeparation(key, layout, torch.stack(sources), record["sample_rate"], record["info"])
+
+        def signals(ending: str) -> Tensor:
+            files = [folder / f"{name}{ending}.wav" for name in source_names(layout)]
+            return torch.stack([torch.from_numpy(soundfile.read(file, dtype="float32")[0]) for file in files])
+
+        std = signals(STD) if (folder / f"{source_names(layout)[0]}{STD}.wav").exists() else None
+        return StoredSeparation(key, layout, signals(""), record["sample_rate"], record["info"], std)
 
     def tidy(self) -> None:
         """Remove what a killed run left half written. Nobody else may be writing here."""

@@ -76,6 +76,11 @@ class JointPrior(nn.Module):
         return any(prior.oracle for prior in self.priors.values())
 
     @property
+    def exact(self) -> bool:
+        """Whether all of them are, so that the posterior is known."""
+        return all(prior.oracle for prior in self.priors.values())
+
+    @property
     def sigma_data(self) -> float:
         """Level that mixtures are scaled to before sampling."""
         return next(iter(self.priors.values())).sigma_data  # type: ignore[return-value]

@@ -54,6 +54,11 @@ class Separator(nn.Module):
         """Whether it must be told the sources themselves (`Observation.truth`): an oracle to compare with, no method."""
         return False
 
+    @property
+    def spreads(self) -> bool:
+        """Whether a separation comes with the spread of several draws (`Separation.std`)."""
+        return False
+
     @abstractmethod
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         """Estimate every source of the layout, at the level that it has in the mixture. Raw: nothing is made to add up.

@@ -26,11 +26,13 @@ class Piece:
         start: its first sample.
         sources: (K, n) at 16 kHz.
         info: of the stretch that was just separated, with its `start` and `stop` in samples and its `layout`.
+        std: (K, n) spread of the draws that `sources` is the mean of, where it is one.
     """
 
     start: int
     sources: Tensor
     info: dict[str, Any] = field(default_factory=dict)
+    std: Tensor | None = None
 
 
 def stretches(samples: int, seconds: int = 30, overlap: int = 2) -> list[tuple[int, int]]:
@@ -83,6 +85,14 @@ class Chunked(Separator):
         self.overlap = overlap
         self.shortest = shortest
 
+    @property
+    def oracle(self) -> bool:
+        return self.separator.oracle
+
+    @property
+    def spreads(self) -> bool:
+        return self.separator.spreads
+
     def plan(self, samples: int) -> list[tuple[int, int]]:
         """Stretches (start, stop) in samples: see `stretches`."""
         return stretches(samples, self.seconds, self.overlap)
@@ -105,31 +115,34 @@ class Chunked(Separator):
         for index, (start, stop) in enumerate(plan):
             key = rng.key if len(plan) == 1 else (f"{rng.key[0]}@{start // SAMPLE_RATE}",)
             observation = replace(window(start, stop), key=key)
-            sources, info = self._stretch(observation, ClipNoise(rng.seed, key), callback)
+            signals, info = self._stretch(observation, ClipNoise(rng.seed, key), callback)
             if (reasons := info.get("failure")) is not None:
                 span = f"seconds {start / SAMPLE_RATE:.1f} to {stop / SAMPLE_RATE:.1f}"
                 raise NotSeparated(f"{span} could not be separated: {reasons[0]}")
             if tail is not None:
                 fade = torch.linspace(0, 1, tail.shape[-1] + 2)[1:-1]
-                sources[:, : tail.shape[-1]] = fade * sources[:, : tail.shape[-1]] + (1 - fade) * tail
+                signals[..., : tail.shape[-1]] = fade * signals[..., : tail.shape[-1]] + (1 - fade) * tail
             final = plan[index + 1][0] - start if index + 1 < len(plan) else stop - start
-            tail = sources[:, final:].clone()
-            yield Piece(start, sources[:, :final], {"start": start, "stop": stop, **info})
+            tail = signals[..., final:].clone()
+            std = signals[1, :, :final] if len(signals) > 1 else None
+            yield Piece(start, signals[0, :, :final], {"start": start, "stop": stop, **info}, std)
 
     def _stretch(
         self, observation: Observation, rng: ClipNoise, callback: Callback | None
     ) -> tuple[Tensor, dict[str, Any]]:
-        """(K, n) on the CPU for the whole layout, from the sources that are there."""
+        """Sources, and their spread if any, (1 or 2, K, n) on the CPU for the whole layout, from those that are there."""
         mixture = observation.mixture
-        sources = torch.zeros(len(observation.layout), mixture.shape[-1])
         here = self.present(observation)
         heard = _only(observation, here)
         if any(role != NOISE for role in heard.layout):
             found = self.separator.separate(heard, rng=rng, callback=callback)
         else:
             found = separation(heard, mixture[:, None].expand(-1, len(here), -1), {})
-        sources[here] = found.sources[0].float().cpu()
-        return sources, {"layout": found.layout, **found.info}
+        told = [found.sources] if found.std is None else [found.sources, found.std]
+        signals = torch.zeros(1 + self.spreads, len(observation.layout), mixture.shape[-1])
+        for of, signal in zip(signals, told, strict=False):  # a stretch of noise alone has no spread
+            of[here] = signal[0].float().cpu()
+        return signals, {"layout": found.layout, **found.info}
 
     def present(self, observation: Observation) -> list[int]:
         """Indices of the sources that are there: talkers without a face, noise, and faces that are seen for long enough."""
@@ -143,7 +156,7 @@ class Chunked(Separator):
         samples = observation.mixture.shape[-1]
         if len(self.plan(samples)) == 1 and len(self.present(observation)) == len(observation.layout):
             return self.separator.separate(observation, rng=rng, callback=callback)
-        clips: list[Tensor] = []
+        clips: list[Tensor] = []  # sources, and their spread where there is one: (1 or 2, K, T)
         infos: list[list[dict[str, Any]]] = []
         failures: list[str | None] = []
         for row, key in enumerate(observation.key):
@@ -151,13 +164,14 @@ class Chunked(Separator):
             pieces: list[Piece] = []
             try:
                 pieces.extend(self.stream(window, samples, rng=ClipNoise(rng.seed, (key,)), callback=callback))
-                clips.append(torch.cat([piece.sources for piece in pieces], dim=-1))
+                told = ("sources", "std") if self.spreads else ("sources",)
+                clips.append(torch.stack([torch.cat([getattr(p, of) for p in pieces], dim=-1) for of in told]))
                 failures.append(None)
             except NotSeparated as failure:
-                clips.append(torch.full((len(observation.layout), samples), torch.nan))
+                clips.append(torch.full((1 + self.spreads, len(observation.layout), samples), torch.nan))
                 failures.append(str(failure))
             infos.append([piece.info for piece in pieces])
-        sources = torch.stack(clips).to(observation.mixture.device)
+        signals = torch.stack(clips, dim=1).to(observation.mixture.device)
         info: dict[str, Any] = {
             "evaluations": max(sum(stretch.get("evaluations", 0) for stretch in clip) for clip in infos),
             "seconds": sum(stretch.get("seconds", 0.0) for clip in infos for stretch in clip),
@@ -165,7 +179,8 @@ class Chunked(Separator):
         }
         if any(failures):
             info["failure"] = failures
-        return Separation(observation.key, observation.layout, sources, info)
+        std = signals[1] if self.spreads else None
+        return Separation(observation.key, observation.layout, signals[0], info, std)
 
 
 def _only(observation: Observation, sources: list[int]) -> Observation:

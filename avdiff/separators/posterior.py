@@ -18,6 +18,7 @@ from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback, Divergence, Failure, PosteriorSampler, Progress
 from avdiff.samplers.conditional import CLOSED_FORM_ADVICE
 from avdiff.separators.base import Separator, separation
+from avdiff.separators.exactness import against_posterior
 from avdiff.types import NOISE, Observation, Role, Separation, repeated
 
 _SILENCE = 1e-8  # root mean square below which a mixture counts as silent
@@ -74,7 +75,7 @@ class PosteriorSeparator(Separator):
         self.draws = draws
         if draws < 1:
             raise UserError(f"{draws} draws were asked for; ask for at least one")
-        if draws > 1 and not all(recipe.sampler.random for recipe in recipes.values()):
+        if draws > 1 and not self.samples:
             raise UserError(
                 f"{draws} draws were asked for of a method that draws nothing: all would be the same; ask for one"
             )
@@ -82,6 +83,15 @@ class PosteriorSeparator(Separator):
     @property
     def oracle(self) -> bool:
         return self.prior.oracle
+
+    @property
+    def samples(self) -> bool:
+        """Whether its results depend on the noise: whether several draws differ."""
+        return all(recipe.sampler.random for recipe in self.recipes.values())
+
+    @property
+    def spreads(self) -> bool:
+        return self.draws > 1
 
     def recipe(self, layout: tuple[str, ...]) -> Recipe:
         """The recipe for a layout.
@@ -126,6 +136,8 @@ class PosteriorSeparator(Separator):
         info: dict[str, Any] = {"evaluations": prior.evaluations, "seconds": time.perf_counter() - started}
         if self.draws > 1:
             info["draws"] = [self.draws - sum(row // self.draws == clip for row in lost) for clip in range(len(mean))]
+            if self.prior.exact and not lost:
+                info["posterior"] = against_posterior(mean, std, self.draws, prior, every, rng.seed)
         found = separation(observation, mean * unit[:, None], info, failures)
         if self.draws > 1:
             found = replace(found, std=std * unit[:, None])

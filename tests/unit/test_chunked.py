@@ -184,3 +184,24 @@ def test_a_recording_is_told_which_stretch_failed() -> None:
     assert next(pieces).sources.isfinite().all()
     with pytest.raises(NotSeparated, match=r"seconds 3\.0 to 7\.0"):
         next(pieces)
+
+
+class Spread(Shares):
+    """Has a spread of one tenth of each source."""
+
+    @property
+    def spreads(self) -> bool:
+        return True
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        found = super().separate(observation, rng=rng, callback=callback)
+        return replace(found, std=0.1 * found.sources)
+
+
+def test_the_spread_of_draws_is_joined_as_the_sources_are() -> None:
+    observation = observe(5, batch=2)
+    result = Chunked(Spread(), seconds=3, overlap=1).separate(observation, rng=ClipNoise(0, observation.key))
+    assert result.std is not None
+    assert result.std.shape == result.sources.shape
+    torch.testing.assert_close(result.std, 0.1 * result.sources)
+    assert Chunked(Shares(), seconds=3, overlap=1).separate(observation, rng=ClipNoise(0, observation.key)).std is None

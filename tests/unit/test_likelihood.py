@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from avdiff.audio.representation import FrameSTFT
 from avdiff.likelihood.autograd import Autograd
 from avdiff.likelihood.base import Likelihood
 from avdiff.likelihood.mixing import GaussianLikelihood, SpectralLikelihood
-from avdiff.likelihood.separation_loss import MagnitudeCosine, SeparationLoss, Similarity, WaveformCosine
+from avdiff.likelihood.separation_loss import FrameCosine, MagnitudeCosine, SeparationLoss, Similarity, WaveformCosine
 from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Observation
 
 T = 900
@@ -97,7 +98,7 @@ def test_closed_form_of_the_plain_stft() -> None:
     assert compressed.bind(observe()).gaussian is None
 
 
-@pytest.mark.parametrize("similarity", [WaveformCosine(), MagnitudeCosine()])
+@pytest.mark.parametrize("similarity", [WaveformCosine(), MagnitudeCosine(), FrameCosine(), FrameCosine(2 / 3)])
 def test_similarity_gradient(similarity: Similarity) -> None:
     a, b, direction = sources(3).unbind(1)
     a, step = a + 0.5 * b, 1e-6
@@ -110,6 +111,31 @@ def test_similarity_of_a_copy_is_one(similarity: Similarity) -> None:
     a, b, _ = sources(3).unbind(1)
     torch.testing.assert_close(similarity.value(a, -2 * a), torch.ones(2, dtype=torch.float64))
     assert (similarity.value(a, b) < 0.9).all()
+    assert similarity.grad(torch.zeros_like(a), b).isfinite().all()
+    assert not similarity.grad(a, torch.zeros_like(b)).any()
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2 / 3])
+def test_similarity_of_frames_is_summed_over_frames(exponent: float) -> None:
+    """Each counts once, however loud; so half a clip in common is half the frames of a whole one."""
+    similarity = FrameCosine(exponent)
+    a, b, _ = sources(3).unbind(1)
+    frames = T // 160 + 1
+    whole = similarity.value(a, -2 * a)
+    torch.testing.assert_close(whole, torch.full((2,), float(frames), dtype=torch.float64), rtol=1e-3, atol=0)
+    assert (similarity.value(a, b) < 0.95 * frames).all()
+    lone = torch.zeros(2, 160 * 40, dtype=torch.float64)
+    lone[:, : 160 * 20] = 0.05 * torch.randn(
+        2, 160 * 20, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
+    louder = torch.cat([lone[:, : 160 * 10], 30 * lone[:, 160 * 10 :]], dim=1)
+    torch.testing.assert_close(
+        similarity.value(lone, louder), torch.full((2,), 21.0, dtype=torch.float64), rtol=0.1, atol=0
+    )
+    stft = FrameSTFT().to(a)
+    magnitudes = [stft(x).abs() ** exponent for x in (a, b)]
+    known = torch.nn.functional.cosine_similarity(*magnitudes, dim=-2).sum(-1)
+    torch.testing.assert_close(similarity.value(a, b), known, rtol=0.01, atol=0)
     assert similarity.grad(torch.zeros_like(a), b).isfinite().all()
     assert not similarity.grad(a, torch.zeros_like(b)).any()
 

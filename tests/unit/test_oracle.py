@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import lightning.pytorch as pl
 import pytest
 import torch
 
 from avdiff.audio.representation import STFT
+from avdiff.benchmark import run_benchmark
 from avdiff.errors import UserError
+from avdiff.evaluation import Scoring
 from avdiff.likelihood.mixing import GaussianLikelihood
 from avdiff.lit.separation import SeparationModule
+from avdiff.metrics.evaluate import METRICS
 from avdiff.priors.gaussian import GaussianPrior
 from avdiff.priors.joint import JointPrior
 from avdiff.priors.oracle import LocalGaussianPrior, local_posterior
 from avdiff.rng import ClipNoise
+from avdiff.samplers.base import PosteriorSampler
 from avdiff.samplers.exact import ExactPosterior
 from avdiff.separators.posterior import PosteriorSeparator, Recipe
 from avdiff.types import NOISE, OFFSCREEN, Observation, Separation
@@ -162,3 +169,57 @@ def test_lists_tell_oracles_alone(oracle: bool) -> None:
         assert torch.equal(module.truth[0], mixtures[0].sources)
     else:
         assert module.truth is None
+
+
+@pytest.mark.parametrize(("temperature", "variance"), [(1.0, 1.0), (0.5, 0.25)])
+def test_draws_are_measured_against_the_posterior(temperature: float, variance: float) -> None:
+    method = PosteriorSeparator(joint(), {0: Recipe(GaussianLikelihood(1e-4), ExactPosterior(temperature))}, draws=8)
+    observation = told(2)
+    result = method.separate(observation, rng=ClipNoise(0, observation.key))
+    assert len(result.info["posterior"]) == 2
+    for clip in result.info["posterior"]:
+        for source in clip:
+            assert source["bias"][1] == pytest.approx(0.0, abs=0.02)
+            assert source["variance"] == pytest.approx((0.0, variance), rel=0.05)
+    # the mixture taken for a source is off by all of the others: here they have 1/4 and 4 times the source's own power
+    far = [source["bias"][0] for source in result.info["posterior"][0]]
+    assert far == pytest.approx([0.2 * 0.25 / 0.2, 0.8 * 1.0 / 0.2], rel=0.4)
+
+
+@dataclass(frozen=True)
+class Constant(PosteriorSampler):
+    """Draws around a value that is not the posterior's mean."""
+
+    def sample(self, prior, likelihood, shape, *, like, rng, callback=None):
+        off = ExactPosterior().sample(prior, likelihood, shape, like=like, rng=rng)
+        return off + 0.5 * off.new_tensor(prior.sigma_data)
+
+
+def test_a_bias_is_told() -> None:
+    method = PosteriorSeparator(joint(), {0: Recipe(GaussianLikelihood(1e-4), Constant())}, draws=8)
+    observation = told()
+    result = method.separate(observation, rng=ClipNoise(0, observation.key))
+    # every source's posterior variance is about v_1 v_2 / (v_1 + v_2), in units of sigma_data^2 = 1.25 (0.05^2)
+    expected = 0.25 / (0.2 / 1.25)
+    assert [source["bias"][1] for source in result.info["posterior"][0]] == pytest.approx([expected] * 2, rel=0.3)
+
+
+def test_no_posterior_is_told_where_a_prior_is_not_exact() -> None:
+    mixed = JointPrior({OFFSCREEN: LocalGaussianPrior(), NOISE: GaussianPrior(0.05)})
+    method = PosteriorSeparator(mixed, {0: Recipe(GaussianLikelihood(1e-4), ExactPosterior())}, draws=2)
+    assert "posterior" not in method.separate(told(), rng=ClipNoise(0, ("a",))).info
+
+
+def test_a_benchmark_has_the_figures_in_its_table(tmp_path: Path) -> None:
+    recipe = Recipe(GaussianLikelihood(1e-4), ExactPosterior())
+    mixtures = ToyMixtures(2, samples=8000)
+    results = run_benchmark(
+        "exact", PosteriorSeparator(joint(), {0: recipe}, draws=4), Mixtures(mixtures), mixtures, tmp_path, settings="s",
+        scoring=Scoring({"si_sdr": METRICS["si_sdr"]}),
+    )  # fmt: skip
+    assert results is not None
+    means = {(mean.role, mean.metric): mean for mean in results.means}
+    assert means[OFFSCREEN, "posterior_variance"].estimate == pytest.approx(1.0, rel=0.2)
+    assert means[OFFSCREEN, "posterior_variance"].mixture == 0
+    assert abs(means[OFFSCREEN, "posterior_bias"].estimate) < 0.1
+    assert means[OFFSCREEN, "posterior_bias"].mixture > 0.1

@@ -124,6 +124,26 @@ def test_a_video_gives_a_wav_a_face_and_the_noise_that_add_up_to_it(tmp_path: Pa
         assert shares[-1] == 1.0
 
 
+class Spread(Shares):
+    """Draws that lie 20 dB below their mean, apart from each other."""
+
+    @property
+    def spreads(self) -> bool:
+        return True
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        found = super().separate(observation, rng=rng, callback=callback)
+        return replace(found, std=0.1 * found.sources)
+
+
+def test_how_far_draws_lie_apart_is_told(tmp_path: Path) -> None:
+    film(tmp_path / "talk.mkv", [picture()] * 30, seconds=1.2)
+    report = separate_file(tmp_path / "talk.mkv", Spread(), tmp_path / "out", detector=Squares())
+    assert [source.spread for source in report.sources] == pytest.approx([-20.0] * 3, abs=1e-3)
+    report = separate_file(tmp_path / "talk.mkv", Shares(), tmp_path / "out", detector=Squares())
+    assert all(np.isnan(source.spread) for source in report.sources)
+
+
 def test_the_method_sees_16_khz_and_pictures_of_the_same_time(tmp_path: Path) -> None:
     film(tmp_path / "talk.mkv", [picture()] * 30 + [picture(right=False)] * 30, seconds=3.0)
     method = Shares()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_a_clip_comes_back_bit_for_bit(tmp_path: Path) -> None:
         *(f"{name}.wav" for name in source_names(LAYOUT)),
         "separation.json",
     }
+
+
+def test_the_spread_of_draws_comes_back_too(tmp_path: Path) -> None:
+    store, spread = SeparationStore(tmp_path), torch.rand(3, 50)
+    assert clip().std is None
+    store.write(replace(clip(), std=spread))
+    back = store.read("list/007")
+    assert back.std is not None
+    assert torch.equal(back.std, spread)
+    assert torch.equal(back.sources, clip().sources)
+    store.write(clip())
+    assert store.read("list/007").std is None, "the earlier one's is gone"
 
 
 def test_an_interrupted_write_leaves_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -338,6 +338,8 @@ def test_every_table_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         "flowavse",
         "levels",
         "noise_models",
+        "oracle",
+        "oracle_learned",
         "samplers",
         "separation",
         *(f"table{k}" for k in range(2, 8)),
