@@ -424,6 +424,20 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("output", type=Path, help="folder for them (320 MB); $AVDIFF_VOICES then names it")
 
+    sub = kind(
+        "revoiced",
+        "real lips with other voices: videos whose word times are known, spoken by natural voices in step with them",
+        "Run it again to go on where it stopped. --data.real+=OUTPUT adds the clips to the embedded corpus.",
+    )
+    sub.add_argument("folder", type=Path, help="with the videos, up to 4 s each, such as GRID's of one speaker")
+    sub.add_argument("output", type=Path, help="folder for the clips: train and val")
+    sub.add_argument(
+        "--align", type=Path, required=True, help="folder of GRID's word alignments, NAME.align for NAME.mp4"
+    )
+    sub.add_argument("--voices", type=int, default=2, help="that speak each video, one after the other")
+    excluding(sub)
+    sub.add_argument("--workers", type=int, help="processes (default: one a core)")
+
 
 def _lightning(arguments: Sequence[str] | None) -> None:
     """Hand over to LightningCLI. On several devices each process runs the same command line."""

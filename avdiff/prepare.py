@@ -6,11 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from avdiff.errors import UserError
 
@@ -316,6 +325,41 @@ def voices(output: Path) -> None:
         f"{output} has {count} voices; export AVDIFF_VOICES={output.resolve()} for DATA=natural and the lists of natural voices",
         soft_wrap=True,
     )
+
+
+def revoiced(folder: Path, output: Path, align: Path, voices: int, exclude: Sequence[str], workers: int | None) -> None:
+    """Videos whose word times are known, spoken by natural voices in step with the lips. GRID's test clips stay out."""
+    from datamodules.real import VIDEO, held_out
+    from datamodules.revoiced import REVOICED, Revoiced
+    from datamodules.synthetic.corpus import fill
+    from datamodules.synthetic.natural import kokoro
+
+    if voices < 1:
+        raise UserError(f"--voices is {voices}; give at least 1")
+    kokoro()  # told before anything is begun, where it is missing
+    files = _files(folder, VIDEO, [*exclude, *(f"{name}.*" for name in sorted(held_out()))])
+    known = [(file, align / f"{file.stem}.align") for file in files if (align / f"{file.stem}.align").is_file()]
+    if not known:
+        raise UserError(
+            f"{align} has no alignment of a video of {folder}; give the folder with NAME.align for NAME.mp4"
+        )
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
+        for split, part in (("val", known[::20]), ("train", [pair for i, pair in enumerate(known) if i % 20])):
+            if not part:
+                continue
+            task = bars.add_task(split, total=len(part) * voices)
+            make = Revoiced(tuple(video for video, _ in part), tuple(words for _, words in part), split, voices)
+            watch = partial(_advance, bars, task)
+            fill(output / split, REVOICED, make, len(part) * voices, workers, watch)
+    Console().print(
+        f"{output}: {len(known)} of {len(files)} videos have word times; {voices} voices each; "
+        f"--data.real+={output} trains with them",
+        soft_wrap=True,
+    )
+
+
+def _advance(bars: Progress, task: TaskID, done: int, of: int) -> None:
+    bars.update(task, completed=done, total=of)
 
 
 def _clip_folders(

@@ -62,6 +62,15 @@ def installed() -> bool:
     return (voices_folder() / TIMING).is_file()
 
 
+def kokoro() -> Kokoro:
+    """The natural voices.
+
+    Raises:
+        UserError: they are not installed.
+    """
+    return _kokoro(voices_folder())
+
+
 @cache
 def _kokoro(folder: Path) -> Kokoro:
     if not (folder / TIMING).is_file():
@@ -70,7 +79,8 @@ def _kokoro(folder: Path) -> Kokoro:
 
 
 @cache
-def _espeak() -> Espeak:
+def espeak() -> Espeak:
+    """Of this process, which pronounces for the natural voices."""
     return Espeak()
 
 
@@ -119,7 +129,7 @@ def make_natural_clip(spec: ClipSpec) -> TalkerClip:
 
 def _say(spec: ClipSpec, rng: np.random.Generator, room: float) -> Spoken:
     """A sentence; one that would last longer than there is room is cut after a word."""
-    kokoro, voice = _kokoro(voices_folder()), spec.voice
+    speaker, voice = kokoro(), spec.voice
     assert isinstance(voice, NaturalVoice)
     grid = spec.kind == GRID
     if grid:
@@ -128,15 +138,15 @@ def _say(spec: ClipSpec, rng: np.random.Generator, room: float) -> Spoken:
     else:
         sentence = of_split(lambda: english(rng), spec.split) if rng.random() < 0.6 else free_sentence(rng, spec.split)
         spelled, end = sentence, "?" if sentence.startswith(("did ", "why ")) else ".,"[int(rng.random() < 0.3)]
-    said = tokens(", ".join(_espeak().pronounce(spelled, voice.accent)) + end, voice.accent)
-    durations = kokoro.durations(_text(said), voice.blend, voice.speed)
+    said = tokens(", ".join(espeak().pronounce(spelled, voice.accent)) + end, voice.accent)
+    durations = speaker.durations(_text(said), voice.blend, voice.speed)
     ends = np.cumsum(durations)[1:-1] * SAMPLES / RATE
     spaces = [i for i, token in enumerate(said) if token.text == " " and ends[i] > room + 0.3]
     cut = bool(spaces) and not grid
     if cut:
         said = (*said[: spaces[0]], Token(end, SILENCE))
-        durations = kokoro.durations(_text(said), voice.blend, voice.speed)
-    return utterance(kokoro, sentence, said, voice, durations, rng.uniform(*_MARGIN, 2), whole=not cut)
+        durations = speaker.durations(_text(said), voice.blend, voice.speed)
+    return utterance(speaker, sentence, said, voice, durations, rng.uniform(*_MARGIN, 2), whole=not cut)
 
 
 def _text(said: tuple[Token, ...]) -> str:
@@ -144,7 +154,7 @@ def _text(said: tuple[Token, ...]) -> str:
 
 
 def utterance(
-    kokoro: Kokoro,
+    speaker: Kokoro,
     text: str,
     said: tuple[Token, ...],
     voice: NaturalVoice,
@@ -155,7 +165,7 @@ def utterance(
     """Speak tokens that last so long.
 
     Args:
-        kokoro: speaks.
+        speaker: who speaks, whatever the voice.
         text: as it is written.
         said: n tokens.
         voice: whose.
@@ -165,7 +175,7 @@ def utterance(
     """
     from scipy.signal import resample_poly
 
-    audio = kokoro.speak(_text(said), voice.blend, durations)
+    audio = speaker.speak(_text(said), voice.blend, durations)
     audio = resample_poly(audio, SAMPLE_RATE, RATE).astype(np.float32)
     # What is heard of a frame comes before it.
     audio = np.concatenate([np.zeros(round(ADVANCE * SAMPLE_RATE), np.float32), audio])
