@@ -41,9 +41,7 @@ _ENGLISH = "ab"  # first letters of the names of American and British voices, wh
 #: what to do where the voices are not installed
 MISSING = "fetch them with avdiff prepare voices FOLDER, and let AVDIFF_VOICES name that folder"
 SPEEDS = (0.8, 1.25)
-ADVANCE = (
-    0.05  # s that the sound of a token is heard before its frames; measured by `experiments/benchmarks/natural_lips.py`
-)
+ADVANCE = 0.05  # s that the sound of a token is heard before its frames; measured by `experiments/benchmarks/natural_timing.py`
 _MARGIN = (0.04, 0.25)  # s of silence kept before and after an utterance
 _SPACE = 4  # frames of a space from which on it is a pause
 _QUIET = 10 ** (-45 / 20)  # of the peak: silence
