@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from avdiff.errors import UserError, printable
 from avdiff.files import disk_fault
+from avdiff.interrupts import CODE, STOPPED, by_hand, interruptible
 
 ALLOW = (
     "a module whose classes files may name too (repeat for several): what a YAML file names is run, so that without this only "
@@ -443,10 +444,12 @@ def _lightning(arguments: Sequence[str] | None) -> None:
     """Hand over to LightningCLI. On several devices each process runs the same command line."""
     import lightning.pytorch as pl
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from avdiff.allowed import allow, refusal
+    from avdiff.lit.guards import StoppedByHand, guarded, not_numbers, sentence, something_to_validate
     from avdiff.lit.wandb_run import no_run_left, resume_run
+
+    stopped = StoppedByHand()
 
     class Parser(LightningArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -461,14 +464,31 @@ def _lightning(arguments: Sequence[str] | None) -> None:
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.add_argument("--allow", metavar="MODULE", type=str | None, help=ALLOW)  # read by `_allowed`
 
+        def before_instantiate_classes(self) -> None:
+            if odd := not_numbers(self.config[self.subcommand].as_dict()):
+                raise UserError(f"--{odd[0][0]} is {odd[0][1]}, which is no finite number; give one")
+
         def instantiate_classes(self) -> None:
             try:
                 super().instantiate_classes()
-            except ValueError as error:  # values that do not go together, in one sentence
+            except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError) as error:
+                # values that do not go together, in one sentence
                 raise UserError(_reason(error)) from error
+
+        def _parse_ckpt_path(self) -> None:
+            """Take no settings from checkpoints: ours have none, and `WholeCheckpoints` says what is wrong with others."""
+
+        def instantiate_trainer(self, **given: Any) -> pl.Trainer:
+            settings = self._get(self.config_init, "trainer", default={})
+            return super().instantiate_trainer(**guarded({**settings, **given}, stopped))
 
         def before_fit(self) -> None:
             resume_run(self.trainer)
+
+        def before_validate(self) -> None:
+            something_to_validate(self.trainer, self.config_init[self.subcommand].ckpt_path)
+
+        before_test = before_validate
 
     allow(_allowed(sys.argv[1:] if arguments is None else arguments))
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -485,8 +505,12 @@ def _lightning(arguments: Sequence[str] | None) -> None:
                 parser_kwargs={"prog": "avdiff"},
                 args=None if arguments is None else list(arguments),
             )
-    except MisconfigurationException as error:  # settings of the trainer that do not go together, likewise
-        raise UserError(" ".join(str(error).split())) from error
+    except Exception as error:
+        if (told := sentence(error)) is None:
+            raise
+        raise UserError(told) from error
+    finally:
+        stopped.done()
 
 
 def _allowed(arguments: Sequence[str]) -> list[str]:
@@ -515,6 +539,8 @@ def _reason(error: BaseException) -> str:
     below: BaseException | None = error
     while below is not None and not isinstance(below, UserError):
         below = below.__cause__ or below.__context__
+    if below is None and not isinstance(error, ValueError):
+        return f"the settings were refused ({type(error).__name__}: {' '.join(str(error).split())}); change the last ones given"
     return str(below or error)
 
 
@@ -569,11 +595,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the command and its options; None for those of this process.
     """
     try:
-        _run(arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("avdiff: stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        with interruptible():
+            _run(arguments)
+            sys.stdout.flush()
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and not by_hand(end):
+            raise
+        print(STOPPED, file=sys.stderr)
+        raise SystemExit(CODE) from None
     except BrokenPipeError:  # who read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from avdiff.errors import UserError
 from avdiff.rng import drawn_by, stream_seed
 
 Item = TypeVar("Item", covariant=True)
@@ -54,9 +55,21 @@ class Draws(DistributedSampler[Draw]):
         epoch: int = 0,
         done: int = 0,
     ) -> None:
+        if clips < batch_size * processes:
+            raise UserError(
+                f"there are only {clips} training clips and a step takes {batch_size * processes} ({batch_size} in each of "
+                f"{processes} processes); give more clips, or a smaller --data.batch_size"
+            )
         super().__init__(cast(Dataset, range(clips)), num_replicas=processes, rank=rank, seed=seed)
-        self.usable = clips - clips % (batch_size * processes)
-        self.epoch, self.done = (epoch, done) if done < self.usable else (epoch + 1, 0)
+        self.step = batch_size * processes
+        self.usable = clips - clips % self.step
+        # what is left of an epoch that went on with larger batches may be less than one
+        self.epoch, self.done = (epoch, done) if self.usable - done >= self.step else (epoch + 1, 0)
+
+    @property
+    def begun(self) -> int:
+        """Batches of the epoch that are over as it is taken up: as many as leave those that there are clips for."""
+        return self.usable // self.step - (self.usable - self.done) // self.step
 
     def __len__(self) -> int:
         """Of a whole epoch, also where one was stopped: so Lightning counts."""
@@ -89,7 +102,8 @@ class Drawn(Dataset[Item]):
 
 def leave_signals(worker: int) -> None:
     """A loader's process outlives a signal to the whole job: the training process ends it, once it has its checkpoint."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class TrainingClips(pl.LightningDataModule):
@@ -107,6 +121,7 @@ class TrainingClips(pl.LightningDataModule):
         super().__init__()
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self._place = {"epoch": 0, "clips": 0}
+        self._resumed = False
 
     def train_dataloader(self) -> DataLoader:
         clips = len(self.train)  # type: ignore[arg-type]
@@ -132,6 +147,7 @@ class TrainingClips(pl.LightningDataModule):
             draws: for this process.
             collate: makes a batch of items; None for torch's own.
         """
+        self._count_on(draws)
         return DataLoader(
             dataset,
             self.batch_size,
@@ -148,8 +164,22 @@ class TrainingClips(pl.LightningDataModule):
         assert self.trainer is not None
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         # The sampler's epoch: Lightning's own is one ahead, or behind, in checkpoints around an epoch's end.
-        epoch = self.trainer.train_dataloader.sampler.epoch  # type: ignore[union-attr]
-        return {"epoch": epoch, "clips": batches * self.batch_size * self.trainer.world_size}
+        draws = cast(Draws, self.trainer.train_dataloader.sampler)  # type: ignore[union-attr]
+        return {"epoch": draws.epoch, "clips": draws.done + (batches - draws.begun) * draws.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._place = dict(state)
+        self._place = {name: int(state[name]) for name in ("epoch", "clips")}
+        self._resumed = True
+
+    def _count_on(self, draws: Draws) -> None:
+        """Have Lightning, which counts the batches of an epoch, count on from a place that batches of another size led to."""
+        if not self._resumed or self.trainer is None:
+            return
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        finished = draws.epoch != self._place["epoch"]
+        ahead = (draws.usable // draws.step if finished else draws.begun) - progress.current.ready
+        if not ahead:
+            return
+        for counter in ("ready", "started", "processed", "completed"):
+            setattr(progress.current, counter, max(0, getattr(progress.current, counter) + ahead))
+        progress.is_last_batch = finished

@@ -53,9 +53,9 @@ class MixtureDraws(Draws):
         epoch: int = 0,
         done: int = 0,
     ) -> None:
-        self.talkers, self.step = talkers, batch_size * processes
+        self.talkers, step = talkers, batch_size * processes
         # a run that goes on with other batches begins at the next whole one: a batch is of one number of talkers
-        super().__init__(mixtures, batch_size, seed, rank, processes, epoch, -(-done // self.step) * self.step)
+        super().__init__(mixtures, batch_size, seed, rank, processes, epoch, -(-done // step) * step)
 
     def __iter__(self) -> Iterator[Draw]:
         fewest, most = self.talkers

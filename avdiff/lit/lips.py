@@ -9,13 +9,12 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
 from avdiff.lit.augmentation import VisualAugmentation
 from avdiff.lit.written import WrittenModel
-from avdiff.nets.state import read_weights
+from avdiff.nets.state import read_weights, write_weights
 from avdiff.nets.visual import LipEncoder
 from avdiff.rng import drawn_by
 from avdiff.types import SAMPLE_RATE
@@ -114,9 +113,7 @@ class LipReader(WrittenModel):
             self.log("val/accuracy", right / known, prog_bar=True)
 
     def write(self, out: Path) -> None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        state = {f"encoder.{name}": tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
-        save_file(state, out)
+        write_weights(out, {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()})
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)

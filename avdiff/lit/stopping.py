@@ -20,13 +20,20 @@ from avdiff.errors import UserError
 #: 143, as a shell tells of a process that SIGTERM ended: `make` does not go on after it
 EXIT_CODE = 128 + signal.SIGTERM
 
+#: a scheduler's, Ctrl-C, and that of a terminal that was closed
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_NOTE = b"\navdiff: stopping after this step, or the validation under way; Ctrl-C again stops at once, without a checkpoint\n"
+
 
 class StopOnSignal(Checkpoint):
     """On SIGTERM to any of its processes a fit ends its step, writes `last.ckpt` and exits with code 143.
 
-    The same command then goes on from there. A validation that is under way is finished first: its weights are the averaged
-    ones. SLURM sends the signal early enough with `#SBATCH --signal=TERM@300`. After its last step a fit writes `last.ckpt` too:
-    where that falls between two savings of every ModelCheckpoint, the end of the learning rate's decay would be lost.
+    So it does on Ctrl-C, with code 130, and when its terminal is closed (SIGHUP, unless `nohup` keeps it), with code 129; another
+    Ctrl-C ends it at once. The same command then goes on from there. A validation that is under way is finished first: its
+    weights are the averaged ones. SLURM sends the signal early enough with `#SBATCH --signal=TERM@300`. After its last step a fit
+    writes `last.ckpt` too: where that falls between two savings of every ModelCheckpoint, the end of the learning rate's decay
+    would be lost.
 
     Lightning's own handlers are put aside while the fit runs. Theirs talk to the other processes wherever in a step the
     signal comes, which those may not be listening to; and the checkpoint of their requeueing is not the `last` one, which
@@ -38,8 +45,8 @@ class StopOnSignal(Checkpoint):
 
     def __init__(self, requeue: bool = False) -> None:
         self.requeue = requeue
-        self._received = False
-        self._before: Any = None
+        self._received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
         self._silenced: list[ModelCheckpoint] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -49,12 +56,19 @@ class StopOnSignal(Checkpoint):
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._received = trainer.received_sigterm
+        self._received = signal.SIGTERM if trainer.received_sigterm else None
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._receive)
+            for number in SIGNALS:
+                # what a shell or nohup has a process ignore stays ignored
+                if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = True
+        if number == signal.SIGINT:
+            if self._received == signal.SIGINT:
+                raise KeyboardInterrupt
+            os.write(2, _NOTE)
+        self._received = signal.Signals(number)
 
     # A Checkpoint's turn comes last, when the averaged weights have taken this step in.
     def on_train_batch_end(
@@ -62,7 +76,7 @@ class StopOnSignal(Checkpoint):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return  # gradients that are being added up would be lost
-        stopped = trainer.strategy.reduce_boolean_decision(self._received, all=False)
+        stopped = trainer.strategy.reduce_boolean_decision(self._received is not None, all=False)
         if not stopped and not _finished(trainer):
             return
         keeper = _keepers(trainer)[0]
@@ -74,13 +88,16 @@ class StopOnSignal(Checkpoint):
             for keeper in self._silenced:
                 keeper.save_last = False
             return
-        rank_zero_info(f"Stopped by SIGTERM after step {trainer.global_step}; the same command goes on from {file}")
-        if self.requeue and trainer.is_global_zero:
+        received = self._received or signal.SIGTERM  # another process's
+        rank_zero_info(
+            f"Stopped by {received.name} after step {trainer.global_step}; the same command goes on from {file}"
+        )
+        if self.requeue and trainer.is_global_zero and received != signal.SIGINT:
             _requeue()
         # Lightning kills a process whose children end with another code than none.
         environment = getattr(trainer.strategy, "cluster_environment", None)
         child = isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
-        raise SystemExit(0 if child else EXIT_CODE)
+        raise SystemExit(0 if child else 128 + received)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
@@ -92,9 +109,10 @@ class StopOnSignal(Checkpoint):
         for keeper in self._silenced:
             keeper.save_last = True
         self._silenced = []
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        for number, before in self._before.items():
+            if number != signal.SIGINT or signal.getsignal(number) == self._receive:  # Lightning's, after Ctrl-C, stays
+                signal.signal(number, before)
+        self._before = {}
 
 
 def _keepers(trainer: pl.Trainer) -> list[ModelCheckpoint]:

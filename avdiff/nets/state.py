@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avdiff.errors import UserError
-from avdiff.files import yaml_fault
+from avdiff.files import whole, yaml_fault
 
 
 def first_difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
@@ -81,25 +81,60 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        UserError: it is something else.
+        UserError: it is something else, or holds values that are not finite.
     """
     try:
-        return load_file(file)
+        state = load_file(file)
     except SafetensorError as error:
         raise UserError(f"{file} is damaged or no file of weights ({error}); export or fetch it again") from error
+    if odd := not_finite(state):
+        raise UserError(f"{file} holds values that are not finite ({_such_as(odd, state)}); export or fetch it again")
+    return state
+
+
+def write_weights(file: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file that all may read, whole or not at all.
+
+    Raises:
+        UserError: values are not finite. What was there before is as it was.
+    """
+    if odd := not_finite(state):
+        raise UserError(
+            f"{file} was not written: the weights are not finite ({_such_as(odd, state)}), or too large for half precision; the "
+            "training went wrong, so go on from an earlier checkpoint with a lower learning rate"
+        )
+    with whole(file) as partial:
+        try:
+            save_file({name: value.contiguous() for name, value in state.items()}, partial)
+        except SafetensorError as error:  # its way to tell of a full disk
+            raise UserError(f"{file} cannot be written ({error}); free some space, or give another folder") from error
+        partial.chmod(0o644)
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors with values that are not finite."""
+    return [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+
+
+def _such_as(odd: list[str], state: Mapping[str, Tensor]) -> str:
+    return f"{len(odd)} of {len(state)} tensors, such as {odd[0]}"
 
 
 def checkpoint_part(checkpoint: Path, part: str) -> dict[str, Tensor]:
     """The weights of an attribute of a LightningModule, out of its checkpoint (averaged ones where EMA was on).
 
     Raises:
-        UserError: there is no such file, or it is no such checkpoint.
+        UserError: there is no such file, it is no such checkpoint, or the weights are not finite.
     """
     if not checkpoint.is_file():
         raise UserError(f"checkpoint {checkpoint} does not exist; train first, or give the path of a .ckpt file")
     state = read_checkpoint(checkpoint, "give one that avdiff fit wrote").get("state_dict")
-    if state is None:
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
             f"{checkpoint} is no checkpoint of a training: it has no state_dict; give one that avdiff fit wrote"
+        )
+    if odd := not_finite(state):
+        raise UserError(
+            f"the weights of {checkpoint} are not finite ({_such_as(odd, state)}): the training went wrong; give an earlier one"
         )
     return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}

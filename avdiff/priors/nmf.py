@@ -8,11 +8,10 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
-from avdiff.nets.state import read_weights
+from avdiff.nets.state import read_weights, write_weights
 from avdiff.priors.variance import VariancePrior
 from avdiff.types import Observation
 
@@ -48,8 +47,7 @@ def save_dictionary(folder: Path, dictionary: Dictionary) -> None:
     """Write model.safetensors in half precision; a card beside it is left alone."""
     folder.mkdir(parents=True, exist_ok=True)
     scale = torch.tensor([dictionary.stft.n_fft, dictionary.stft.hop])
-    save_file({"log_patterns": dictionary.patterns.detach().log().half(), "stft": scale}, _file(folder))
-    _file(folder).chmod(0o644)
+    write_weights(_file(folder), {"log_patterns": dictionary.patterns.detach().log().half(), "stft": scale})
 
 
 def load_dictionary(source: str) -> Dictionary:

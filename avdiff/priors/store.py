@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from avdiff.errors import UserError
-from avdiff.nets.state import checkpoint_part, first_difference, read_config, read_weights
+from avdiff.nets.state import checkpoint_part, first_difference, read_config, read_weights, write_weights
 from avdiff.priors.edm import EDMPrior
 from avdiff.priors.presets import PRESETS
 
@@ -69,11 +68,10 @@ def save_prior(folder: Path, preset: str, state: dict[str, torch.Tensor]) -> Non
         state: a prior's state_dict.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"preset": preset}))
     # Vectors stay in single precision: they are few, and rounding the Fourier frequencies would turn phases.
     half = {n: t.detach().to(torch.float16 if t.ndim > 1 else torch.float32).contiguous() for n, t in state.items()}
-    save_file(half, folder / "model.safetensors")
-    (folder / "model.safetensors").chmod(0o644)
+    write_weights(folder / "model.safetensors", half)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"preset": preset}))
 
 
 def export_checkpoint(checkpoint: Path, preset: str, folder: Path) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avdiff.errors import UserError
-from avdiff.nets.state import first_difference, read_config, read_weights
+from avdiff.nets.state import first_difference, read_config, read_weights, write_weights
 from avdiff.nets.vae import Decoder, Gaussian, GaussianMixture, LipPrior, LipProjection, Posterior
 from avdiff.nets.visual import VisualEncoder
 from avdiff.priors.store import load_prior
@@ -199,10 +198,10 @@ def save_vae(folder: Path, preset: str, lips: str, vae: SpeechVAE) -> None:
         lips: source of the speech prior whose lip encoder it has.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    write_weights(
+        folder / "model.safetensors", {name: value.detach().half() for name, value in vae.own_state().items()}
+    )
     (folder / "config.yaml").write_text(yaml.safe_dump({"preset": preset, "lips": lips}))
-    state = {name: value.detach().half().contiguous() for name, value in vae.own_state().items()}
-    save_file(state, folder / "model.safetensors")
-    (folder / "model.safetensors").chmod(0o644)
 
 
 def load_vae(source: str) -> SpeechVAE:

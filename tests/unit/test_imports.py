@@ -17,6 +17,7 @@ ORDER = (
         "files",
         "allowed",
         "spool",
+        "interrupts",
         "types",
         "rng",
         "video",

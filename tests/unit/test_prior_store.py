@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from avdiff.errors import UserError
 from avdiff.priors.presets import tiny_noise
@@ -56,4 +57,28 @@ def test_files_that_are_something_else_are_refused_in_one_sentence(content: byte
         load_prior(str(tmp_path))
     (tmp_path / "config.yaml").write_text("[")
     with pytest.raises(UserError, match=r"config.yaml is no YAML file"):
+        load_prior(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_weights_that_are_not_finite_are_not_exported(value: float, tmp_path: Path) -> None:
+    """Nor are those that half precision cannot hold; what was exported before stays."""
+    prior, folder = tiny_noise(), tmp_path / "exported"
+    save_prior(folder, "tiny_noise", prior.state_dict())
+    before = (folder / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        prior.network.output.weight.fill_(value)
+    state = {f"prior.{name}": tensor for name, tensor in prior.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="not finite"):
+        export_checkpoint(tmp_path / "last.ckpt", "tiny_noise", folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_weights_that_are_not_finite_are_not_read(tmp_path: Path) -> None:
+    save_prior(tmp_path, "tiny_noise", tiny_noise().state_dict())
+    state = load_file(tmp_path / "model.safetensors")
+    state["network.output.weight"][:] = float("inf")
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"not finite .*network\.output\.weight"):
         load_prior(str(tmp_path))

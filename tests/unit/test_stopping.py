@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from avdiff.errors import UserError
+from avdiff.interrupts import by_hand
 from avdiff.lit.lips import LipReader
 from avdiff.lit.nmf import DictionaryModel
 from avdiff.lit.stopping import EXIT_CODE, StopOnSignal
@@ -38,16 +39,17 @@ class Line(pl.LightningModule):
 
 
 class Signal(pl.Callback):
-    """Sends SIGTERM to this process before a batch."""
+    """Sends a signal to this process before a batch."""
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
+    def __init__(self, batch: int, number: int = signal.SIGTERM, times: int = 1) -> None:
+        self.batch, self.number, self.times = batch, number, times
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: torch.Tensor, batch_idx: int
     ) -> None:
         if batch_idx == self.batch:
-            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
 
 
 def trainer(folder: Path, *callbacks: pl.Callback, together: int = 1, steps: int = -1) -> pl.Trainer:
@@ -75,6 +77,30 @@ def test_it_ends_the_step_at_hand(together: int, steps: int, tmp_path: Path) -> 
     assert stopped.value.code == EXIT_CODE == 143
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == steps
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal_leave_a_checkpoint_too(number: signal.Signals, tmp_path: Path) -> None:
+    before = signal.getsignal(number)
+    keeper = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_top_k=0)
+    with pytest.raises(SystemExit) as stopped:
+        trainer(tmp_path, StopOnSignal(), keeper, Signal(2, number)).fit(Line(), DataLoader(torch.arange(12.0)))
+    assert stopped.value.code == 128 + number
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert signal.getsignal(number) == before
+
+
+def test_ctrl_c_again_stops_at_once(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    keeper = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_top_k=0)
+    fit = trainer(tmp_path, StopOnSignal(), keeper, Signal(2, signal.SIGINT, times=2))
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            fit.fit(Line(), DataLoader(torch.arange(12.0)))
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning has it ignored
+    assert by_hand(stopped.value)
+    assert not (tmp_path / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize(("most", "steps"), [(3, 3), (-1, 5)])
