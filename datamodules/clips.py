@@ -19,7 +19,8 @@ import torchaudio.functional as AF
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least
+from avdiff.types import SAMPLE_RATE
 from datamodules.sampling import TrainingClips
 
 SAMPLES_PER_FRAME = 640
@@ -27,8 +28,42 @@ UNKNOWN = 255
 _STEPS = 20  # speeds are multiples of a twentieth
 
 
-def _load(file: Path) -> np.ndarray | None:
-    return np.load(file, mmap_mode="r") if file.is_file() else None
+#: what may be beside the sound of a clip folder: its type and, after the clips, its shape; None for any length
+_BESIDE: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "lengths": ("int", ()),
+    "mouth": ("uint8", (None, 96, 96)),
+    "seen": ("bool", (None,)),
+    "phonemes": ("uint8", (None,)),
+}
+
+
+def _load(folder: Path, name: str, clips: int | None = None) -> np.ndarray | None:
+    """An array of a clip folder, for so many clips; None where there is none.
+
+    Raises:
+        UserError: it is damaged, or of another type or shape.
+    """
+    file = folder / f"{name}.npy"
+    if not file.is_file():
+        return None
+    try:
+        array = np.load(file, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise UserError(
+            f"{file} is damaged or no array of NumPy ({error}); make the clips again: avdiff prepare"
+        ) from error
+    kind, shape = ("int16", (None,)) if name == "audio" else _BESIDE[name]
+    fits = array.ndim == 1 + len(shape) and all(
+        wanted in (None, found) for wanted, found in zip((clips, *shape), array.shape, strict=True)
+    )
+    if not fits or not array.dtype.name.startswith(kind):
+        wanted = (
+            f"{kind} of {('clips' if clips is None else clips, *('any' if size is None else size for size in shape))}"
+        )
+        raise UserError(
+            f"{file} holds {array.dtype} of {array.shape}, not {wanted}; make the clips again: avdiff prepare"
+        )
+    return array
 
 
 class ClipFolder(Dataset):
@@ -61,17 +96,31 @@ class ClipFolder(Dataset):
         #: frames of the clip to every `_STEPS` frames given
         self.paces = _twentieths("speeds", speed)
         self.pitches = _twentieths("factors of the pitch", pitch)
-        if not (folder / "audio.npy").is_file():
-            raise FileNotFoundError(f"{folder} holds no audio.npy; expected a folder of prepared clips")
-        self.audio = np.load(folder / "audio.npy", mmap_mode="r")
-        self.lengths = _load(folder / "lengths.npy")
-        self.mouth = _load(folder / "mouth.npy") if video else None
-        self.seen, self.phonemes = _load(folder / "seen.npy"), _load(folder / "phonemes.npy")
+        audio = _load(folder, "audio")
+        if audio is None:
+            raise UserError(f"{folder} holds no audio.npy; give a folder of clips that avdiff prepare left")
+        self.audio = audio
+        beside = {name: _load(folder, name, len(audio)) for name in _BESIDE if video or name not in ("mouth", "seen")}
+        self.lengths, self.mouth, self.seen = (beside.get(name) for name in ("lengths", "mouth", "seen"))
+        self.phonemes = beside["phonemes"]
+        if (
+            self.lengths is not None
+            and len(self.lengths)
+            and not 0 <= self.lengths.min() <= self.lengths.max() <= audio.shape[1]
+        ):
+            raise UserError(
+                f"{folder / 'lengths.npy'} tells {self.lengths.max()} samples of {audio.shape[1]}; make the clips again: "
+                "avdiff prepare"
+            )
         self.frames, self.random, self.video = round(seconds * 25), random, video
         self.skip = skip
         self.count = (len(self.audio) if clips is None else min(clips, len(self.audio))) - skip
         if self.count < 1:
-            raise UserError(f"{skip} of {self.count + skip} clips are to be left out, which leaves none; lower skip")
+            raise UserError(
+                f"{folder} holds no clips; give more"
+                if not skip
+                else f"{skip} of {self.count + skip} clips are to be left out, which leaves none; lower skip"
+            )
 
     def __len__(self) -> int:
         return self.count
@@ -198,6 +247,9 @@ class CleanClips(TrainingClips):
         pitch: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__(batch_size, workers, seed)
+        at_least(SAMPLES_PER_FRAME / SAMPLE_RATE, seconds=seconds)
+        at_least(1, repeat=repeat, clips=clips, val_clips=val_clips, generators=generators)
+        at_least(0, skip=skip)
         self.seconds = seconds
         self.real, self.repeat, self.speed, self.pitch = [Path(folder) for folder in real], repeat, speed, pitch
         self.clips, self.skip, self.val_clips, self.generators = clips, skip, val_clips, generators
@@ -241,7 +293,7 @@ class CleanClips(TrainingClips):
             self.train = WithVoice(self.train, self.beside.train, random=True, share=self.beside_share)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.val, self.batch_size)
+        return self.validation(self.val)
 
 
 class PreparedClips(CleanClips):

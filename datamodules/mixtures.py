@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from avdiff.audio.mixing import scale_to_ratio
 from avdiff.errors import UserError
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, Observation, Role
-from datamodules.sampling import TrainingClips
+from datamodules.sampling import VALIDATION_BATCH, EveryNth, TrainingClips
 from datamodules.training_mixtures import DrawnMixtures, MixtureDraws, TrainingMixtures, ValidationBatches, stacked
 
 
@@ -284,24 +284,6 @@ class _Batches(Dataset[Observation]):
         return collate([self.mixtures[row] for row in self.batches[index]], truth=self.truth)
 
 
-class _EveryNth(DistributedSampler[int]):
-    """Rank r of n takes batches r, r + n, ...: none twice, and perhaps none.
-
-    Lightning leaves a DistributedSampler as it is. Its own for prediction refuses fewer batches than processes, which
-    is what a resumed run may have left.
-    """
-
-    def __init__(self, dataset: Dataset, batches: int, rank: int, processes: int) -> None:
-        super().__init__(cast(Dataset[int], dataset), num_replicas=processes, rank=rank, shuffle=False)
-        self.share: Sequence[int] = range(rank, batches, processes)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.share)
-
-    def __len__(self) -> int:
-        return len(self.share)
-
-
 class Mixtures(TrainingClips):
     """Mixtures in batches of one layout, shared out over the processes: a fixed list, mixtures to train on, or both.
 
@@ -352,15 +334,17 @@ class Mixtures(TrainingClips):
     def val_dataloader(self) -> DataLoader:
         assert isinstance(self.val, DrawnMixtures)
         rank, processes = self._rank()
-        batches = ValidationBatches(self.val, self._training().validation(self.batch_size, processes))
-        sampler = _EveryNth(batches, len(batches), rank, processes)
+        batches = ValidationBatches(self.val, self._training().validation(VALIDATION_BATCH // 2, processes))
+        sampler = EveryNth(batches, len(batches), rank, processes)
         return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers)
 
     def predict_dataloader(self) -> DataLoader[Observation]:
         if self.mixtures is None:
             raise UserError("there is no list to separate; give one as data.mixtures")
+        if not self.mixtures.entries():
+            raise UserError("the list of mixtures is empty, so that there is nothing to separate; give one with clips")
         batches = _Batches(self.mixtures, self._done, self.batch_size, self._truth)
-        sampler = _EveryNth(batches, len(batches), *self._rank())
+        sampler = EveryNth(batches, len(batches), *self._rank())
         return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=self.workers)
 
     def _rank(self) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least
 from avdiff.types import SAMPLES_PER_FRAME, VIDEO_FPS
 from datamodules.clips import UNKNOWN, padded
 from datamodules.packs import Pack
@@ -123,6 +123,8 @@ class PackedClips(TrainingClips):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, workers, seed)
+        at_least(1 / VIDEO_FPS, seconds=seconds)
+        at_least(1, val_clips=val_clips)
         self.folder = folder or data_folder() / self.dataset
         self.seconds, self.val_clips = seconds, val_clips
 
@@ -149,7 +151,7 @@ class PackedClips(TrainingClips):
         self.val = self.crops("val", 4.0, False, self.val_clips)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        return DataLoader(self.val, self.batch_size, num_workers=self.workers)
+        return self.validation(self.val, self.workers)
 
 
 class PackedTalkers(PackedClips):

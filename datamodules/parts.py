@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least
 from avdiff.types import SAMPLES_PER_FRAME
 from datamodules.clips import ClipFolder
 from datamodules.ledger import lines
@@ -96,9 +96,16 @@ class FolderParts(Parts):
         self.skip, self.frames = skip, samples[skip:] // SAMPLES_PER_FRAME
         about = folder / "meta.jsonl"
         if video and about.is_file():
-            with about.open() as told:
-                meta = [json.loads(line) for _, line in zip(range(stop), told, strict=False)][skip:]
-            self.people = np.array([[f"voice {of['voice']['variant']}", f"face {of['face']}"] for of in meta])
+            try:
+                with about.open(encoding="utf-8") as told:
+                    meta = [json.loads(line) for _, line in zip(range(stop), told, strict=False)][skip:]
+                self.people = np.array([[f"voice {of['voice']['variant']}", f"face {of['face']}"] for of in meta])
+            except (ValueError, LookupError, TypeError) as error:
+                raise UserError(f"{about} is damaged ({error}); make the clips again") from error
+            if len(self.people) < len(self.frames):
+                raise UserError(
+                    f"{about} tells of {skip + len(self.people)} clips, of {stop} there are; make the clips again"
+                )
         else:
             self.people = np.full((len(self.frames), 1), str(folder))
 
@@ -152,6 +159,9 @@ class Prepared(Source):
     features: str | None = None
     repeat: int = 1
 
+    def __post_init__(self) -> None:
+        at_least(1, repeat=self.repeat)
+
     def open(self, split: str) -> Parts:
         folder = located(self.folder)
         if (folder / "pack.json").is_file():
@@ -182,6 +192,10 @@ class EmbeddedTalkers(Source):
     generators: int | None = None
     repeat: int = 1
 
+    def __post_init__(self) -> None:
+        at_least(1, clips=self.clips, val_clips=self.val_clips, generators=self.generators, repeat=self.repeat)
+        at_least(0, skip=self.skip)
+
     def prepare(self) -> None:
         for split, clips in (("train", self.clips), ("val", self.val_clips)):
             speech_corpus(split, clips, workers=self.generators)
@@ -203,6 +217,9 @@ class EmbeddedNoises(Source):
     val_clips: int = 48
     generators: int | None = None
     repeat: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(1, clips=self.clips, val_clips=self.val_clips, generators=self.generators, repeat=self.repeat)
 
     def prepare(self) -> None:
         for split, clips in (("train", self.clips), ("val", self.val_clips)):

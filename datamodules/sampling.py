@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least
 from avdiff.rng import drawn_by, stream_seed
+
+VALIDATION_BATCH = 8  # clips, whatever the batches of the training
 
 Item = TypeVar("Item", covariant=True)
 
@@ -106,6 +108,53 @@ def leave_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+class EveryNth(DistributedSampler[int]):
+    """Rank r of n takes batches r, r + n, ...: none twice, and perhaps none.
+
+    Lightning leaves a DistributedSampler as it is. Its own for prediction refuses fewer batches than processes, which
+    is what a resumed run may have left.
+    """
+
+    def __init__(self, dataset: Dataset, batches: int, rank: int, processes: int) -> None:
+        super().__init__(cast(Dataset[int], dataset), num_replicas=processes, rank=rank, shuffle=False)
+        self.share: Sequence[int] = range(rank, batches, processes)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+
+class ValidationClips(Dataset[dict[str, Any]]):
+    """Clips in batches of a fixed size, one item each: what is drawn for a batch, and whose lips or voice another clip of it
+    lends, depend neither on the batches of the training nor on the processes.
+
+    `place` is the batch's place and `weight` the number of its clips. Processes take as many batches each, as they wait for each
+    other: those that some have twice weigh nothing.
+
+    Args:
+        clips: in order.
+        processes: that share them.
+    """
+
+    def __init__(self, clips: Dataset, processes: int = 1) -> None:
+        self.clips = clips
+        count = len(clips)  # type: ignore[arg-type]
+        self.batches = [
+            range(start, min(start + VALIDATION_BATCH, count)) for start in range(0, count, VALIDATION_BATCH)
+        ]
+        self.turns = -(-len(self.batches) // processes) * processes
+
+    def __len__(self) -> int:
+        return self.turns
+
+    def __getitem__(self, turn: int) -> dict[str, Any]:
+        place = turn % len(self.batches)
+        batch = default_collate([self.clips[index] for index in self.batches[place]])
+        return {**batch, "place": place, "weight": len(self.batches[place]) if turn < len(self.batches) else 0}
+
+
 class TrainingClips(pl.LightningDataModule):
     """What every DataModule of training clips shares: `train`, once it is set up, in batches whose order survives a stop.
 
@@ -119,6 +168,8 @@ class TrainingClips(pl.LightningDataModule):
 
     def __init__(self, batch_size: int, workers: int, seed: int) -> None:
         super().__init__()
+        at_least(1, batch_size=batch_size)
+        at_least(0, workers=workers)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self._place = {"epoch": 0, "clips": 0}
         self._resumed = False
@@ -160,6 +211,13 @@ class TrainingClips(pl.LightningDataModule):
             collate_fn=collate,
         )
 
+    def validation(self, clips: Dataset, workers: int = 0) -> DataLoader:
+        """Batches of validation clips for this process: see `ValidationClips`."""
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = ValidationClips(clips, processes)
+        sampler = EveryNth(batches, len(batches), rank, processes)
+        return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=workers)
+
     def state_dict(self) -> dict[str, Any]:
         assert self.trainer is not None
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
@@ -173,7 +231,7 @@ class TrainingClips(pl.LightningDataModule):
 
     def _count_on(self, draws: Draws) -> None:
         """Have Lightning, which counts the batches of an epoch, count on from a place that batches of another size led to."""
-        if not self._resumed or self.trainer is None:
+        if not self._resumed or not isinstance(self.trainer, pl.Trainer):
             return
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         finished = draws.epoch != self._place["epoch"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from avdiff.audio.mixing import PAPER_LEVELS, Levels, mix, power
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least, ordered, share
 from avdiff.rng import stream_seed
 from avdiff.types import NOISE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS
 from datamodules.clips import padded
@@ -201,6 +201,11 @@ class TrainingMixtures:
             unseen,
         )
         self.loudness, self.levels = loudness, PAPER_LEVELS if levels is None else levels
+        at_least(1 / VIDEO_FPS, seconds=seconds)
+        at_least(1, mixtures=mixtures, val_mixtures=val_mixtures)
+        at_least(0, unseen=unseen)
+        share(dropout=dropout)
+        ordered(loudness=loudness)
         fewest, most = talkers
         if not 1 <= fewest <= most:
             raise UserError(f"talkers is {talkers}; give the fewest and the most, such as [1, 3]")
@@ -251,7 +256,7 @@ class TrainingMixtures:
 
 
 class ValidationBatches(Dataset[Batch]):
-    """One item a batch, because a batch has one layout.
+    """One item a batch, because a batch has one layout; `place` is its place, `weight` its mixtures, 0 where they come again.
 
     Args:
         mixtures: that are drawn.
@@ -265,4 +270,7 @@ class ValidationBatches(Dataset[Batch]):
         return len(self.draws)
 
     def __getitem__(self, index: int) -> Batch:
-        return stacked([self.mixtures[draw] for draw in self.draws[index]])
+        draws = self.draws[index]
+        place = self.draws.index(draws)
+        batch = stacked([self.mixtures[draw] for draw in draws])
+        return {**batch, "place": place, "weight": len(draws) if place == index else 0}

@@ -11,8 +11,9 @@ import torchaudio
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least, positive
 from avdiff.lit.augmentation import VisualAugmentation
+from avdiff.lit.validation import weight_of
 from avdiff.lit.written import WrittenModel
 from avdiff.nets.state import read_weights, write_weights
 from avdiff.nets.visual import LipEncoder
@@ -53,6 +54,8 @@ class LipReader(WrittenModel):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        positive(learning_rate=learning_rate)
+        at_least(1, phonemes=phonemes)
         if initial is not None:
             if not initial.is_file():
                 raise UserError(f"initial weights {initial} do not exist; leave out --model.init_args.initial")
@@ -101,8 +104,9 @@ class LipReader(WrittenModel):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         phoneme, mel, correct = self._losses(batch)
         values = {"val/phoneme": phoneme, "val/mel": mel}
-        self.log_dict(values, prog_bar=True, batch_size=batch["audio"].shape[0], sync_dist=True)
-        self._read += torch.tensor([float(correct.sum()), len(correct)], device=self.device)
+        self.log_dict(values, prog_bar=True, batch_size=weight_of(batch, len(batch["audio"])), sync_dist=True)
+        if weight_of(batch, 1):
+            self._read += torch.tensor([float(correct.sum()), len(correct)], device=self.device)
 
     def on_validation_epoch_start(self) -> None:
         self._read = torch.zeros(2, device=self.device)  # phonemes that were read, of how many

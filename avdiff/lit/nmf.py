@@ -9,6 +9,8 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from avdiff.em.base import FLOOR, cost
+from avdiff.errors import at_least, positive
+from avdiff.lit.validation import weight_of
 from avdiff.lit.written import WrittenModel
 from avdiff.priors.factorisation import activations
 from avdiff.priors.nmf import Dictionary, save_dictionary
@@ -32,6 +34,8 @@ class DictionaryModel(WrittenModel):
         self, dictionary: Dictionary, learning_rate: float = 0.05, updates: int = 10, out: Path | None = None
     ) -> None:
         super().__init__()
+        positive(learning_rate=learning_rate)
+        at_least(1, updates=updates)
         self.dictionary, self.learning_rate, self.updates, self.out = dictionary, learning_rate, updates, out
 
     def loss(self, audio: Tensor) -> Tensor:
@@ -52,7 +56,7 @@ class DictionaryModel(WrittenModel):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         audio = batch["audio"]
-        self.log("val/loss", self.loss(audio), prog_bar=True, batch_size=len(audio), sync_dist=True)
+        self.log("val/loss", self.loss(audio), prog_bar=True, batch_size=weight_of(batch, len(audio)), sync_dist=True)
 
     def write(self, out: Path) -> None:
         save_dictionary(out, self.dictionary)

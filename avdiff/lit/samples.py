@@ -41,7 +41,7 @@ class DenoisedClips(pl.Callback):
         if batch_idx or trainer.sanity_checking or not trainer.is_global_zero or not loggers:
             return
         model = cast(ScoreModel, pl_module)
-        first = {name: value[: self.clips] for name, value in batch.items()}
+        first = {name: value[: self.clips] for name, value in batch.items() if isinstance(value, torch.Tensor)}
         generator = torch.Generator(device=model.device).manual_seed(0)
         clean = model.levelled(first["audio"], generator)
         cond = model.condition(first)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from avdiff.errors import at_least, positive
 from avdiff.nets.scene import SceneNet
 from avdiff.scene.features import log_mel, with_differences
 
@@ -46,6 +47,9 @@ class SceneModule(pl.LightningModule):
         masked_frames: int = 0,
     ) -> None:
         super().__init__()
+        positive(learning_rate=learning_rate, lowest_rate=lowest_rate)
+        at_least(0, weight_decay=weight_decay, mixup=mixup, masked_bins=masked_bins, masked_frames=masked_frames)
+        at_least(1, frames=frames)
         self.network, self.superclasses = network, superclasses
         self.learning_rate, self.lowest_rate, self.restarts = learning_rate, lowest_rate, tuple(restarts)
         self.weight_decay, self.mixup, self.frames = weight_decay, mixup, frames

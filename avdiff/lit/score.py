@@ -15,10 +15,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from avdiff.audio.representation import squared_magnitude
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least, ordered, positive, share
 from avdiff.lit.augmentation import AcousticAugmentation, VisualAugmentation
 from avdiff.lit.covariance import RandomCovariance
 from avdiff.lit.muon import Muon, hidden_matrices
+from avdiff.lit.validation import place_of, weight_of
 from avdiff.nets.state import read_weights
 from avdiff.nets.visual import LipSpectrum
 from avdiff.priors.edm import EDMPrior
@@ -122,6 +123,11 @@ class ScoreModel(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        positive(learning_rate=learning_rate)
+        at_least(0, warmup_steps=warmup_steps, decay_steps=decay_steps, spectrum_batches=spectrum_batches)
+        at_least(0, likelihood_weight=likelihood_weight)
+        share(dropout=dropout)
+        ordered(gain_db=gain_db)
         self.prior = prior
         self.sigma_law = sigma_law or PolyUniform()
         self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps
@@ -247,7 +253,8 @@ class ScoreModel(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         audio = batch["audio"]
-        generator = torch.Generator(device=audio.device).manual_seed(batch_idx)
+        generator = torch.Generator(device=audio.device).manual_seed(place_of(batch, batch_idx))
+        self._weight = weight_of(batch, len(audio))
         clean = self.levelled(audio, generator)
         conditions = {"": self.condition(batch)}
         if self.prior.conditional:
@@ -255,12 +262,12 @@ class ScoreModel(pl.LightningModule):
         self._validate_levels(clean, conditions, generator)
         self._validate_gains(audio, conditions[""], generator)
         if self.covariance is not None:
-            self._validate_shaped(clean, batch.get("voice"), conditions, batch_idx)
+            self._validate_shaped(clean, batch.get("voice"), conditions, place_of(batch, batch_idx))
 
     def _log_error(self, name: str, square: Tensor, clean: Tensor) -> Tensor:
         """Log squared error (B,) in dB relative to the power of the clips (B, T), as val/error_db_<name>."""
         error = 10 * torch.log10(square.mean() / clean.square().mean())
-        self.log(f"val/error_db_{name}", error, batch_size=len(clean), sync_dist=True)
+        self.log(f"val/error_db_{name}", error, batch_size=self._weight, sync_dist=True)
         return error
 
     def _validate_levels(
@@ -281,8 +288,8 @@ class ScoreModel(pl.LightningModule):
             self._log_error(f"sigma_{level}_wiener", linear.square().mean(-1), clean)
             if self.prior.conditional:
                 gain = errors["_no_lips"] - errors[""]
-                self.log(f"val/lips_gain_db_sigma_{level}", gain, batch_size=count, sync_dist=True)
-        self.log("val/loss", torch.stack(total).mean(), prog_bar=True, batch_size=count, sync_dist=True)
+                self.log(f"val/lips_gain_db_sigma_{level}", gain, batch_size=self._weight, sync_dist=True)
+        self.log("val/loss", torch.stack(total).mean(), prog_bar=True, batch_size=self._weight, sync_dist=True)
 
     def _validate_gains(self, audio: Tensor, cond: Tensor | None, generator: torch.Generator) -> None:
         """The error at one ratio of signal to noise, by the level of the clips."""
@@ -304,7 +311,7 @@ class ScoreModel(pl.LightningModule):
             _, square, likelihood = self.error(clean, *shaped, cond)
             self._log_error(f"shaped{name}", square, clean)
             if likelihood is not None and not name:
-                self.log("val/error_likelihood", likelihood.mean(), batch_size=len(clean), sync_dist=True)
+                self.log("val/error_likelihood", likelihood.mean(), batch_size=self._weight, sync_dist=True)
 
     def _wrong_lips(self, batch: dict[str, Tensor]) -> dict[str, Tensor | None]:
         """What lips could say that is not what was said: nothing, what another talker's say, one frame, the same 0.2 s late."""
@@ -312,7 +319,7 @@ class ScoreModel(pl.LightningModule):
         frozen = visual[:, visual.shape[1] // 2, None].expand_as(visual)
         return {
             "no": self.condition(batch, torch.zeros(len(seen), dtype=torch.bool, device=seen.device)),
-            "other": self.condition({name: tensor.roll(1, 0) for name, tensor in batch.items()}),
+            "other": self.condition({"visual": visual.roll(1, 0), "seen": seen.roll(1, 0)}),
             "frozen": self.condition(batch | {"visual": frozen}),
             "late": self.condition(batch | {"visual": visual.roll(LATE, 1), "seen": seen.roll(LATE, 1)}),
         }

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least, positive
 from avdiff.lit.augmentation import VisualAugmentation
+from avdiff.lit.validation import weight_of
 from avdiff.nets.state import first_difference, read_weights
 from avdiff.nets.visual import VisualEncoder
 from avdiff.rng import drawn_by
@@ -52,6 +53,8 @@ class SupervisedModel(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        positive(learning_rate=learning_rate)
+        at_least(0, warmup_steps=warmup_steps, decay_steps=decay_steps)
         self.network = network
         self.learning_rate, self.warmup_steps, self.decay_steps = learning_rate, warmup_steps, decay_steps
         self.seed = seed
@@ -94,7 +97,7 @@ class SupervisedModel(pl.LightningModule):
         clean, found = batch["sources"][:, :talkers], self.estimate(batch).float()
         before = scale_invariant_signal_distortion_ratio(batch["mixture"][:, None].expand_as(clean), clean)
         after = scale_invariant_signal_distortion_ratio(found, clean)
-        count = len(clean)
+        count = weight_of(batch, len(clean))
         for name, value in {"si_sdr": after.mean(), "si_sdr_gain": (after - before).mean()}.items():
             self.log(f"val/{name}", value, prog_bar=True, batch_size=count * talkers, sync_dist=True)
             self.log(f"val/{name}_talkers{talkers}", value, batch_size=count * talkers, sync_dist=True)

@@ -14,9 +14,10 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from avdiff.audio.mixing import power
-from avdiff.errors import UserError
+from avdiff.errors import UserError, at_least, ordered, positive, share
 from avdiff.lit.augmentation import VisualAugmentation
 from avdiff.lit.supervised import zero_of
+from avdiff.lit.validation import place_of, weight_of
 from avdiff.lit.written import WrittenModel
 from avdiff.nets.vae import Gaussian
 from avdiff.nets.visual import VisualEncoder
@@ -231,6 +232,10 @@ class VAEModel(WrittenModel):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        positive(learning_rate=learning_rate)
+        at_least(0, alpha_rate=alpha_rate)
+        share(dropout=dropout)
+        ordered(gain_db=gain_db)
         if unknown := [name for name in presets if name not in PRESETS]:
             raise UserError(f"there is no VAE {unknown[0]!r}; presets are {', '.join(PRESETS)}")
         self.encoder, self.source = load_lips(lips), lips
@@ -294,7 +299,7 @@ class VAEModel(WrittenModel):
         return torch.stack(list(losses.values())).sum()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        with drawn_by(self.device, self.seed, batch_idx):
+        with drawn_by(self.device, self.seed, place_of(batch, batch_idx)):
             frames = self.frames(batch, batch["visual"])
             other = {"": (frames.features, frames.seen)}
             other["_no_lips"] = (frames.features, torch.zeros_like(frames.seen))
@@ -302,7 +307,7 @@ class VAEModel(WrittenModel):
             for suffix, (features, seen) in other.items():
                 shown = Frames(frames.clean, frames.target, frames.mixture, features, seen)
                 for name, loss in self._each(shown, seen).items():
-                    self.log(f"val/{name}{suffix}", loss, batch_size=len(seen), sync_dist=True)
+                    self.log(f"val/{name}{suffix}", loss, batch_size=weight_of(batch, len(seen)), sync_dist=True)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         for each in self._objectives().values():
