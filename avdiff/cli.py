@@ -105,13 +105,21 @@ def _parser() -> _Parser:
     sub = command(
         "separate",
         "separate a recording: a WAV for every face seen in it, and one for the noise",
-        "Either a video, or --mixture with one --face video a talker. The WAVs have the rate and length of the input "
-        "and add up to it; tracks.json says which face is which file; report.html shows and plays them.",
+        "Either a video, or --mixture with one --face video, or --mouth crop, a talker. The WAVs have the rate and length "
+        "of the input and add up to it; tracks.json says which face is which file; report.html shows and plays them.",
     )
     sub.add_argument("video", type=Path, nargs="?", help="a video in which the talkers are seen, with sound")
     sub.add_argument("--mixture", type=Path, help="a sound file, instead of a video")
     sub.add_argument(
         "--face", type=Path, action="append", default=[], help="video of one talker of the mixture; repeat for each"
+    )
+    sub.add_argument(
+        "--mouth",
+        type=Path,
+        action="append",
+        default=[],
+        help="square crop of a talker's mouth, grey or colour, of any size (88x88 is taken for the centre of 96x96), instead of "
+        "or after --face; repeat for each. One alone may bring the mixture as its sound",
     )
     sub.add_argument("--offscreen", type=int, default=0, help="talkers who are heard but not seen: 0 or 1")
     sub.add_argument("--output", type=Path, help="folder to write to (default: NAME_separated in the current folder)")

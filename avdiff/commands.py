@@ -87,6 +87,7 @@ def separate(
     video: Path | None,
     mixture: Path | None,
     face: Sequence[Path],
+    mouth: Sequence[Path],
     offscreen: int,
     output: Path | None,
     stretch: int,
@@ -101,22 +102,29 @@ def separate(
     from avdiff.video.decode import check_file
     from avdiff.video.faces import DlibFaces, MediaPipeFaces
 
+    if video is None and mixture is None and len(mouth) == 1 and not face:
+        mixture = mouth[0]
     if (video is None) == (mixture is None):
-        raise UserError("give either one video (avdiff separate talk.mp4) or --mixture with a --face for every talker")
-    if video is not None and face:
-        raise UserError("--face goes with --mixture; a video is searched for faces itself")
+        raise UserError(
+            "give either one video (avdiff separate talk.mp4) or --mixture with a --face or --mouth for every talker"
+        )
+    if video is not None and (face or mouth):
+        raise UserError(
+            f"{'--face' if face else '--mouth'} goes with --mixture; a video is searched for faces itself"
+            f" (--mixture {video} takes its sound alone)"
+        )
     source = video if video is not None else mixture
     assert source is not None
-    for path in (source, *face):
+    for path in (source, *face, *mouth):
         check_file(path)
-    for path in (source, *face, output or source):
+    for path in (source, *face, *mouth, output or source):
         if any("\ud800" <= character <= "\udfff" for character in str(path)):
             raise UserError(f"the name {str(path)!a} is not UTF-8, and the files to be written name it; rename it")
     where = _device(device)
     separator = _drawing(method, draws).to(where)
     detector = DlibFaces() if mediapipe is None else MediaPipeFaces(mediapipe)
     folder = output or default_folder(source)
-    run = partial(separate_mixture, source, face) if video is None else partial(separate_file, source)
+    run = partial(separate_mixture, source, face, mouths=mouth) if video is None else partial(separate_file, source)
     with _bars() as bars:
         report = run(
             separator,

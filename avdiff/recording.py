@@ -1,7 +1,7 @@
 """From a recording to its voices: files in, files out.
 
-`separate_file` takes a video in which the talkers are seen, `separate_mixture` a mixture and one video a talker. Both
-write, into one folder,
+`separate_file` takes a video in which the talkers are seen, `separate_mixture` a mixture and one video a talker, or crops of
+their mouths. Both write, into one folder,
 
     person1.wav, person2.wav, ...   one mono float WAV a face
     offscreen.wav                   the talker without a face, where one was asked for
@@ -50,6 +50,7 @@ from avdiff.separators.base import NotSeparated, Separator
 from avdiff.separators.chunked import Chunked, Piece
 from avdiff.spool import Arrays, Spool
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Role
+from avdiff.video.crops import as_pictures, given_talker
 from avdiff.video.decode import SILENT, VideoFrames, probe
 from avdiff.video.faces import DlibFaces, FaceDetector
 from avdiff.video.mux import draw_people, write_video
@@ -108,10 +109,18 @@ class SeparationReport:
 
 @dataclass(frozen=True)
 class _Face:
-    """One talker that is seen: where, in which video, and the mouth."""
+    """One talker that is seen: where, in which video, and the mouth.
 
-    video: Path
+    Attributes:
+        video: the file, if it was one.
+        name: of it, or of the array.
+        cropped: whether all that was given is the mouth.
+    """
+
+    video: Path | None
     talker: Talker
+    name: str = ""
+    cropped: bool = False
 
     @property
     def person(self) -> Person:
@@ -208,6 +217,7 @@ def separate_mixture(
     separator: Separator,
     folder: Path | str,
     *,
+    mouths: Sequence[Path | str | np.ndarray] = (),
     offscreen: int = 0,
     seed: int = 0,
     detector: FaceDetector | None = None,
@@ -220,6 +230,8 @@ def separate_mixture(
     Args:
         mixture: a file with sound.
         faces: videos; of each, the person who is seen longest is the talker. Their sound is not used.
+        mouths: crops of the mouths of further talkers, who come after those of `faces`: videos, or arrays (F, S, S) or
+            (F, S, S, 3) of uint8 at 25 a second. Square, of any size: see `avdiff.video.crops.fit_crop`.
         separator, folder, offscreen, seed, detector, stretch, device, watch: see `separate_file`.
 
     Raises:
@@ -227,14 +239,21 @@ def separate_mixture(
     """
     mixture, watch, folder = Path(mixture), watch or _ignore, Path(folder)
     videos = [Path(face) for face in faces]
+    cropped: list[Path | np.ndarray] = [
+        as_pictures(mouth, f"Mouth {k + 1}") if isinstance(mouth, np.ndarray) else Path(mouth)
+        for k, mouth in enumerate(mouths)
+    ]
     _check(separator, folder, offscreen, stretch)
-    if not videos and not offscreen:
-        raise UserError("No talker was given; give one --face video a talker, or --offscreen 1 for one without video.")
+    if not videos and not cropped and not offscreen:
+        raise UserError(
+            "No talker was given; give one --face video a talker, or a --mouth crop, or --offscreen 1 for one without video."
+        )
     sound = Sound(mixture)
-    for path in videos:
+    files = [*videos, *(mouth for mouth in cropped if isinstance(mouth, Path))]
+    for path in files:
         if not probe(path).width:
             raise UserError(f"{path} has no picture; give a video that shows the talker.")
-    with results_folder(folder, TRACKS, _files_of, [mixture, *videos]) as place:
+    with results_folder(folder, TRACKS, _files_of, [mixture, *files]) as place:
         notes: list[str] = []
         heard = _listen(sound, place, notes)
         detector = detector or DlibFaces() if videos else None
@@ -252,6 +271,7 @@ def separate_mixture(
             notes += frames.notes
             if len(found) > 1:
                 notes.append(f"{path.name} shows {len(found)} people; the one seen longest is taken as the talker.")
+        talkers += [_mouth(mouth, f"mouth {k + 1}", watch, arrays, notes) for k, mouth in enumerate(cropped)]
         recording = _Recording(mixture, heard, talkers, 0, notes)
         return _separate(recording, separator, place, offscreen, seed, stretch, device, watch)
 
@@ -335,7 +355,17 @@ def _faces(video: Path, detector: FaceDetector, watch: Watch, arrays: Arrays) ->
     """Who is seen in a video, its frames with their notes, and how many there are."""
     frames, count = VideoFrames(video), [0]
     found = find_talkers(lambda stage: _counted(frames, stage, watch, count), detector, arrays.zeros)
-    return [_Face(video, talker) for talker in found], frames, count[0]
+    return [_Face(video, talker, video.name) for talker in found], frames, count[0]
+
+
+def _mouth(given: Path | np.ndarray, name: str, watch: Watch, arrays: Arrays, notes: list[str]) -> _Face:
+    """The talker of whom a crop of the mouth was given."""
+    if isinstance(given, np.ndarray):
+        return _Face(None, given_talker(lambda stage: given, name.capitalize(), arrays.zeros), name, cropped=True)
+    frames, count = VideoFrames(given), [0]
+    talker = given_talker(lambda stage: _counted(frames, stage, watch, count), str(given), arrays.zeros)
+    notes += frames.notes
+    return _Face(given, talker, given.name, cropped=True)
 
 
 def _separate(
@@ -482,7 +512,7 @@ class _Voices:
 
 def _refuse(folder: Path, files: Sequence[str], recording: _Recording) -> None:
     """Refuse to write over what is an input, or was not written by a separation."""
-    inputs = {recording.source.resolve(), *(face.video.resolve() for face in recording.faces)}
+    inputs = {recording.source.resolve(), *(face.video.resolve() for face in recording.faces if face.video)}
     earlier = _files_of(folder / TRACKS)
     for path in (folder / name for name in files):
         if path.resolve() in inputs:
@@ -536,9 +566,11 @@ def _write_tracks(path: Path, recording: _Recording, report: SeparationReport, f
     for k, source in enumerate(report.sources):
         entry: dict[str, object] = {"file": source.path.name, "role": source.role}
         if source.role == SPEAKER:
-            entry["video"] = recording.faces[k].video.name
+            face = recording.faces[k]
+            entry["mouth" if face.cropped else "video"] = face.name
             entry["seen"] = source.seen
-            entry["boxes"] = f"\0{k}"  # no name holds this character
+            if not face.cropped:
+                entry["boxes"] = f"\0{k}"  # no name holds this character
         entries.append(entry)
     content = {
         "input": recording.source.name,

@@ -202,6 +202,36 @@ def test_a_mixture_and_a_video_for_each_talker(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "preview.mp4").exists()
 
 
+def test_crops_of_mouths_stand_for_faces(tmp_path: Path) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (50, 88, 88), np.uint8)
+    write_media(tmp_path / "crop.mkv", frames=[np.repeat(crop[..., None], 3, 2) for crop in crops])
+    write_media(tmp_path / "a.mkv", frames=[picture(right=False)] * 75)
+    soundfile.write(tmp_path / "mix.wav", noise(3.0)[0], RATE, subtype="FLOAT")
+    method = Shares()
+    separate_mixture(
+        tmp_path / "mix.wav",
+        [tmp_path / "a.mkv"],
+        method,
+        tmp_path / "out",
+        mouths=[tmp_path / "crop.mkv", crops[::-1]],
+        detector=Squares(),
+    )
+    (asked,) = method.asked
+    assert asked.layout == (SPEAKER, SPEAKER, SPEAKER, NOISE)
+    assert asked.visual is not None
+    assert asked.visual_mask is not None
+    assert asked.visual_mask[0].sum(1).tolist() == [75, 50, 50]
+    assert np.array_equal(asked.visual[0, 2, :50, 4:92, 4:92].numpy(), crops[::-1])
+    filmed = asked.visual[0, 1, :50, 4:92, 4:92].float().numpy()
+    assert np.corrcoef(filmed.ravel(), crops.ravel())[0, 1] > 0.7, "that file is compressed"
+    sources = json.loads((tmp_path / "out" / "tracks.json").read_text())["sources"]
+    assert [source.get("mouth") for source in sources] == [None, "crop.mkv", "mouth 2", None]
+    assert ["boxes" in source for source in sources] == [True, False, False, False]
+    assert sources[1]["seen"] == [[0.0, 2.0]]
+    with pytest.raises(UserError, match="is square"):
+        separate_mixture(tmp_path / "mix.wav", [], method, tmp_path / "o", mouths=[tmp_path / "a.mkv"])
+
+
 def test_one_unseen_talker_needs_no_face(tmp_path: Path) -> None:
     film(tmp_path / "dark.mkv", [picture(False, False)] * 30)
     with pytest.raises(UserError, match="--offscreen 1"):
