@@ -22,8 +22,9 @@ from avdiff.lit.memory import PeakMemory
 from avdiff.lit.separation import SeparationModule
 from avdiff.metrics.evaluate import CORE
 from avdiff.metrics.nisqa import LICENCE
+from avdiff.metrics.si_sdr import CONVENTION
 from avdiff.metrics.summary import Mean, summarise
-from avdiff.metrics.table import Row, write_csv
+from avdiff.metrics.table import NO_MIXTURE, Row, figure, gain, markdown_row, write_csv
 from avdiff.separators.base import Separator
 
 METRICS = CORE
@@ -178,11 +179,14 @@ def tabulate(out: Path, name: str, scored: Scored, noises: Mapping[str, str], sc
     """
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{name}.csv"
-    write_csv(file, scored.rows)
+    alone = _no_mixture(scored.rows)
+    write_csv(file, scored.rows, without=("mixture",) if alone else ())
     means = summarise(scored.rows)
     costs = [cost_of(condition, of) for condition, of in scored.infos.items() if of]
     results = Results(scored.rows, means, costs, file, out / f"{name}.md", scored.missing)
-    write_csv(out / f"{name}_summary.csv", means)
+    write_csv(
+        out / f"{name}_summary.csv", means, without=("mixture", "improvement", "error", "low", "high") if alone else ()
+    )
     results.summary.write_text(_markdown(name, results, noises, scored, scoring), encoding="utf-8")
     return results
 
@@ -211,29 +215,47 @@ def cost_of(condition: str, infos: Sequence[Mapping[str, Any]]) -> Cost:
     return Cost(condition, len(infos), mean(seconds), mean(evaluations), memory)
 
 
-def figure(value: float, form: str = ".2f") -> str:
-    """A number for a table, a dash for none."""
-    return format(value, form) if math.isfinite(value) else "–"
+def _no_mixture(rows: Sequence[Row]) -> bool:
+    """Whether the list gives no mixture, so that there is nothing to improve on."""
+    return any(row.reason == NO_MIXTURE for row in rows)
 
 
 def _markdown(name: str, results: Results, noises: Mapping[str, str], scored: Scored, scoring: Scoring) -> str:
-    def line(m: Mean) -> str:
-        between = f"{figure(m.low, '+.2f')} to {figure(m.high, '+.2f')}"
-        return (
-            f"| {m.condition} | {m.role} | {m.metric} | {m.sources} | {m.undefined} "
-            f"| {m.mixture:.2f} | {m.estimate:.2f} | {m.improvement:+.2f} ± {m.error:.2f} | {between} | {m.model} |"
-        )
+    alone = _no_mixture(results.rows)
 
+    def between(low: float, high: float, form: str) -> str:
+        return f"{figure(low, form)} to {figure(high, form)}" if math.isfinite(low) else "–"
+
+    def line(m: Mean) -> str:
+        compared = [figure(m.mixture), figure(m.estimate), gain(m.improvement, m.error), between(m.low, m.high, "+.2f")]
+        single = [figure(m.estimate), between(m.estimate_low, m.estimate_high, ".2f")]
+        first = [m.condition, m.role, m.metric, str(m.sources), str(m.undefined)]
+        return markdown_row([*first, *(single if alone else compared), m.model])
+
+    said = (
+        f"Means over sources of {scoring.form} estimates, {'with' if alone else 'the improvement with its standard error and'} "
+        "the 95 % bootstrap interval over mixtures; sources without a value are counted apart."
+    )
     lines = [
         f"# {name}",
         "",
-        f"Means over sources of {scoring.form} estimates, the improvement with its standard error and the 95 % bootstrap "
-        "interval over mixtures; sources without a value are counted apart.",
+        said,
+        *(
+            [f"There is no improvement: {NO_MIXTURE} (a source named mixture, or the noise that completes it)."]
+            if alone
+            else []
+        ),
+        *([CONVENTION] if any(mean.metric.startswith("si_sdr") for mean in results.means) else []),
         "",
-        "| condition | role | metric | sources | undefined | mixture | estimate | improvement | 95 % | model |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---|",
+        markdown_row(
+            ["condition", "role", "metric", "sources", "undefined"]
+            + (["estimate", "95 %"] if alone else ["mixture", "estimate", "improvement", "95 %"])
+            + ["model"]
+        ),
+        f"|---|---|---|{'---:|' * (4 if alone else 6)}---|",
         *map(line, results.means),
     ]
+    head = lines[-2 - len(results.means) : len(lines) - len(results.means)]
     if results.costs:
         lines += [
             "",
@@ -247,7 +269,7 @@ def _markdown(name: str, results: Results, noises: Mapping[str, str], scored: Sc
         ]
     if noises:
         kinds = [replace(r, condition=f"{r.condition}, {noises[r.clip]}") for r in results.rows if r.metric == "si_sdr"]
-        lines += ["", *lines[4:6], *map(line, sorted(summarise(kinds), key=lambda mean: mean.condition))]
+        lines += ["", *head, *map(line, sorted(summarise(kinds), key=lambda mean: mean.condition))]
     if orders := swapped(results.rows):
         lines += ["", "Clips in which another order of the visible talkers fits better (`si_sdr_pit` takes it):", ""]
         lines += [f"- {condition}: {other} of {of}" for condition, (other, of) in orders.items()]

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from avdiff.audio.consistency import make_consistent
 from avdiff.errors import UserError
-from avdiff.files import stamp, whole
+from avdiff.files import key_parts, stamp, whole
 from avdiff.lit.store import FAILURE, RECORD
 from avdiff.metrics.asr import Heard, Recogniser
 from avdiff.metrics.evaluate import CORE, METRICS, Metric, best_order, score
-from avdiff.metrics.table import Row, Score
+from avdiff.metrics.table import NO_MIXTURE, Row, Score
 from avdiff.metrics.wer import GridRecogniser, without_letter
 from avdiff.metrics.words import normalise, word_errors
 from avdiff.types import NOISE, SAMPLE_RATE, SPEAKER, Role, source_names
@@ -45,7 +45,7 @@ CLIPS_A_PROCESS = 16  # fewer are not worth the start of another process
 
 
 class Reference(Protocol):
-    """A mixture whose parts are known."""
+    """A mixture whose parts are known. The mixture is NaN all over where the list does not give it."""
 
     @property
     def condition(self) -> str: ...
@@ -142,6 +142,8 @@ def score_folder(
         UserError: there is no estimate at all, or a file has another sample rate.
     """
     entries, kept = references.entries(), scores or folder
+    for entry in entries:
+        key_parts(entry.key)
     if not any((folder / entry.key).is_dir() for entry in entries):
         raise UserError(
             f"{folder} has no estimate of any of the {len(entries)} mixtures of the list; "
@@ -182,7 +184,7 @@ def read_estimates(folder: Path, key: str, layout: tuple[Role, ...], samples: in
         UserError: a file has another sample rate than 16000 Hz.
     """
     sources, reasons = torch.full((len(layout), samples), math.nan), dict[str, str]()
-    lost = _read_scores(folder / key / FAILURE).get("info", {}).get("failure")
+    lost = None if (folder / key / RECORD).is_file() else _read_record(folder / key).get("failure")
     missing = "there is no estimate" if lost is None else f"{GIVEN_UP}: {lost}"
     for k, name in enumerate(source_names(layout)):
         file = folder / key / f"{name}.wav"
@@ -207,9 +209,19 @@ def read_estimates(folder: Path, key: str, layout: tuple[Role, ...], samples: in
 def _to_score(folder: Path, entry: Listed, reference: Reference, consistent: bool) -> tuple[Tensor, dict[str, str]]:
     """`read_estimates`, made to add up where that is asked for and all are there."""
     estimates, reasons = read_estimates(folder, entry.key, entry.layout, len(reference.mixture))
+    if consistent and _heard(reference) is None:
+        raise UserError(
+            f"--consistent makes estimates add up to the mixture, and the list gives no mixture of {entry.key}; give it, or "
+            "leave --consistent out"
+        )
     if consistent and not reasons:
         estimates = make_consistent(estimates, reference.mixture)
     return estimates, reasons
+
+
+def _heard(reference: Reference) -> Tensor | None:
+    """The mixture, if the list gives it."""
+    return None if reference.mixture.isnan().all() else reference.mixture
 
 
 def _scores_file(kept: Path, key: str) -> Path:
@@ -231,20 +243,23 @@ def _stamp(folder: Path, entry: Listed, references: References, index: int) -> d
 
 def _read_scores(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    return (_read_scores(folder / RECORD) or _read_scores(folder / FAILURE)).get("info", {})
+    info = (_read_scores(folder / RECORD) or _read_scores(folder / FAILURE)).get("info", {})
+    return info if isinstance(info, dict) else {}
 
 
 def _current(stamp: dict[str, Any], entry: Listed, kept: Path, form: str) -> dict[str, Any]:
     """The scores of a clip that are still of its files and its mixture, or none."""
     known = _read_scores(_scores_file(kept, entry.key))
-    same = known.get("format") == FORMAT and known["form"] == form and known["stamp"] == stamp
-    return known if same else {}
+    whole = known.keys() >= {"condition", "metrics", "scores", "seconds"}  # else it is damaged, and made anew
+    same = known.get("format") == FORMAT and known.get("form") == form and known.get("stamp") == stamp
+    return known if same and whole else {}
 
 
 def _known(stamp: dict[str, Any], entry: Listed, kept: Path, scoring: Scoring) -> bool:
@@ -278,7 +293,7 @@ def _score_clip(
     for metric in dict.fromkeys(new.values()):
         names = {name: of for name, of in new.items() if of == metric}
         begin = time.process_time()
-        scores += score(estimates, reference.sources, reference.mixture, entry.layout, SAMPLE_RATE, names)
+        scores += score(estimates, reference.sources, _heard(reference), entry.layout, SAMPLE_RATE, names)
         seconds |= dict.fromkeys(names, time.process_time() - begin)
     if not known:
         scores += _best_order(reference, estimates)
@@ -318,7 +333,7 @@ def _best_order(reference: Reference, estimates: Tensor) -> list[Score]:
         return []
     clean, found = reference.sources[talkers], best_order(estimates[talkers], reference.sources[talkers])
     layout: tuple[Role, ...] = (SPEAKER,) * len(talkers)
-    scores = score(found, clean, reference.mixture, layout, SAMPLE_RATE, metrics=["si_sdr"])
+    scores = score(found, clean, _heard(reference), layout, SAMPLE_RATE, metrics=["si_sdr"])
     return [replace(row, metric=BEST_ORDER) for row in scores]
 
 
@@ -331,7 +346,8 @@ def _grid_errors(reference: Reference, estimates: Tensor) -> list[Score]:
     """Word errors of talkers whose sentence is known, by the recogniser that knows the grammar."""
     talkers = [k for k, role in enumerate(reference.layout) if role != NOISE]
     recogniser = _grid_recogniser()
-    heard = without_letter(recogniser.transcribe(reference.mixture))
+    mixture = _heard(reference)
+    heard = None if mixture is None else without_letter(recogniser.transcribe(mixture))
     return [
         _errors(source_names(reference.layout)[k], without_letter(said), heard, without_letter(found), GRID_MODEL)
         for k, said in zip(talkers, reference.transcripts, strict=True)
@@ -339,10 +355,12 @@ def _grid_errors(reference: Reference, estimates: Tensor) -> list[Score]:
     ]
 
 
-def _errors(source: str, said: str, in_mixture: str, in_estimate: str, model: str) -> Score:
+def _errors(source: str, said: str, in_mixture: str | None, in_estimate: str, model: str) -> Score:
     """One row of word errors: a rate a clip, weighted by the words of the reference, so that means are the corpus's."""
-    (before, words), (after, _) = word_errors(said, in_mixture), word_errors(said, in_estimate)
-    reason = "" if words else "the recogniser hears no word in the clean signal"
+    after, words = word_errors(said, in_estimate)
+    before = math.nan if in_mixture is None else word_errors(said, in_mixture)[0]
+    reason = "" if in_mixture is not None else NO_MIXTURE
+    reason = reason if words else "the recogniser hears no word in the clean signal"
     rates = [count / words if words else math.nan for count in (before, after)]
     return Score(source, WORD_ERRORS, rates[0], rates[1], reason, model, weight=words)
 
@@ -372,7 +390,8 @@ def _heard_errors(
         audible = [s if role != NOISE else torch.zeros(1) for s, role in zip(signals, roles, strict=True)]
         texts = iter([normalise(text) for text in heard.transcribe(audible)])
         for index, reference, _, reasons in cases:
-            mixture = next(texts)
+            in_mixture = next(texts)
+            mixture = None if _heard(reference) is None else in_mixture
             clean, found = ([next(texts) for _ in reference.layout] for _ in range(2))
             for k, role in enumerate(reference.layout):
                 if role != NOISE:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -22,6 +22,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK = FULL | {errno.EROFS, errno.EIO, errno.ESTALE}  # what a file system says of itself, whichever file it was
 LIMITS = {errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what the system says of a process
 LOCK = ".avdiff-lock"
+
+LONGEST = 200  # bytes of a name; file systems take 255, and some is added
 
 
 @contextmanager
@@ -154,6 +156,21 @@ def _is(path: Path, handle: int) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(there, os.fstat(handle))
+
+
+def key_parts(key: str) -> tuple[str, ...]:
+    """The folders of a clip id such as `speakers2/007`, below whatever folder holds the clips.
+
+    Raises:
+        UserError: it would lead out of that folder or into a hidden one, or cannot name a folder at all.
+    """
+    parts = PurePosixPath(key).parts
+    odd = not parts or any(
+        part.startswith((".", "/")) or len(part.encode(errors="replace")) > LONGEST for part in parts
+    )
+    if odd or not key.isprintable():
+        raise UserError(f"clip id {key[:200]!r} cannot name a folder; use letters, digits, '-' and '/'")
+    return parts
 
 
 def stamp(file: Path) -> list[int]:

@@ -27,7 +27,7 @@ class Mixture:
         condition: the condition of a benchmark that it belongs to.
         layout: one role a source.
         sources: (K, T) float32 as they are in the mixture.
-        mixture: (T,) their sum.
+        mixture: (T,) their sum, or as it was recorded; NaN all over where a list that only serves for scoring does not give it.
         mouth: (K_visible, F, 96, 96) uint8, or features (K_visible, F, D) of it; None without a visible speaker.
         seen: (K_visible, F) bool, where a method may see the mouth; None where it always may.
         transcripts: what each talker says, where it is known.
@@ -250,6 +250,10 @@ def collate(mixtures: Sequence[Mixture], sample_rate: int = SAMPLE_RATE, truth: 
         raise ValueError(
             f"one batch was to hold mixtures of layouts {sorted(layouts)} and of {sorted(lengths)} samples; "
             "it takes one layout and one length: use batch_size 1"
+        )
+    if unknown := [m.key for m in mixtures if not m.mixture.isfinite().all()]:
+        raise UserError(
+            f"the list gives no mixture of {unknown[0]} that could be separated; give one without NaN in it"
         )
     mouths = [m.mouth for m in mixtures if m.mouth is not None]
     seen = [m.seen for m in mixtures if m.seen is not None]

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import soundfile
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from avdiff.audio.io import write_wav
+from avdiff.files import key_parts
 from avdiff.types import Role, source_names
 
 RECORD = "separation.json"
@@ -62,12 +63,9 @@ class SeparationStore:
         """Where a clip is, or will be.
 
         Raises:
-            ValueError: the key would lead out of the folder or into a hidden one.
+            UserError: the key would lead out of the folder or into a hidden one.
         """
-        parts = PurePosixPath(key).parts
-        if not parts or any(part.startswith((".", "/")) for part in parts):
-            raise ValueError(f"clip id {key!r} cannot name a folder; use letters, digits, '-' and '/'")
-        return self.folder.joinpath(*parts)
+        return self.folder.joinpath(*key_parts(key))
 
     def clips(self) -> set[str]:
         """Clips that are there."""

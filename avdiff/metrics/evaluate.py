@@ -19,7 +19,7 @@ from avdiff.metrics.estoi import estoi
 from avdiff.metrics.nisqa import DIMENSIONS, Nisqa
 from avdiff.metrics.pesq import pesq, pesq_narrow
 from avdiff.metrics.si_sdr import si_sdr
-from avdiff.metrics.table import Score
+from avdiff.metrics.table import NO_MIXTURE, Score
 from avdiff.types import OFFSCREEN, ROLES, SPEAKER, Role, check_layout, source_names
 
 TALKERS: tuple[Role, ...] = (SPEAKER, OFFSCREEN)
@@ -129,9 +129,14 @@ def _si_sdr(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
     return si_sdr(estimate, reference)
 
 
+def _si_sdr_zero_mean(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
+    return si_sdr(estimate, reference, zero_mean=True)
+
+
 _BSS_EVAL = BssEval()
 METRICS: dict[str, Metric] = {
     "si_sdr": OfPairs("si_sdr", _si_sdr, ROLES),
+    "si_sdr_zero_mean": OfPairs("si_sdr_zero_mean", _si_sdr_zero_mean, ROLES),
     "estoi": OfPairs("estoi", estoi),
     "pesq": OfPairs("pesq", pesq),
     "pesq_nb": OfPairs("pesq_nb", pesq_narrow),
@@ -170,7 +175,7 @@ def choose_metrics(names: Iterable[str], nisqa: Path | None = None, dnsmos: Path
 def score(
     estimate: Tensor,
     reference: Tensor,
-    mixture: Tensor,
+    mixture: Tensor | None,
     layout: tuple[Role, ...],
     sample_rate: int,
     metrics: Mapping[str, Metric] | Sequence[str] = CORE,
@@ -183,7 +188,7 @@ def score(
     Args:
         estimate: (K, T), in the order of the layout, raw.
         reference: (K, T).
-        mixture: (T,).
+        mixture: (T,); None where it is not known: rows then have no value for it, and say so.
         layout: one role a source.
         sample_rate: Hz.
         metrics: of `choose_metrics`, or names from METRICS.
@@ -194,20 +199,24 @@ def score(
     """
     check_layout(layout)
     chosen = metrics if isinstance(metrics, Mapping) else choose_metrics(metrics)
-    expected = (len(layout), *mixture.shape)
-    if mixture.ndim != 1 or estimate.shape != expected or reference.shape != expected:
+    heard = reference[0] if mixture is None and reference.ndim == 2 and len(reference) else mixture
+    shape = () if heard is None else tuple(heard.shape)
+    expected = (len(layout), *shape)
+    if len(shape) != 1 or estimate.shape != expected or reference.shape != expected:
         raise ValueError(
-            f"estimate {tuple(estimate.shape)}, reference {tuple(reference.shape)} and mixture {tuple(mixture.shape)} "
+            f"estimate {tuple(estimate.shape)}, reference {tuple(reference.shape)} and mixture {shape} "
             f"do not go together; expected ({len(layout)}, T), ({len(layout)}, T) and (T,)"
         )
     hidden = [k for k, role in enumerate(layout) if role == OFFSCREEN]
     if permuted := len(hidden) > 1:
         estimate = estimate.clone()
         estimate[hidden] = best_order(estimate[hidden], reference[hidden])
-    unprocessed, rows = mixture.expand_as(reference), dict[tuple[int, str], Score]()
+    rows = dict[tuple[int, str], Score]()
     for metric in dict.fromkeys(chosen.values()):
         wanted = [k for k, role in enumerate(layout) if role in metric.roles]
-        before = metric.values(unprocessed, reference, wanted, sample_rate)
+        before: list[Mapping[str, float] | Undefined] = [Undefined(NO_MIXTURE)] * len(wanted)
+        if mixture is not None:
+            before = metric.values(mixture.expand_as(reference), reference, wanted, sample_rate)
         after = metric.values(estimate, reference, wanted, sample_rate)
         for name in (name for name, of in chosen.items() if of == metric):
             for k, *pair in zip(wanted, before, after, strict=True):

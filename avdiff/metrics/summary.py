@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import stdev
 
 import numpy as np
 from scipy.stats import bootstrap, wilcoxon
 
-from avdiff.metrics.table import Row
+from avdiff.metrics.table import NO_MIXTURE, Row
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -24,9 +23,10 @@ class Mean:
         condition: of the benchmark.
         role: of the sources.
         metric: its name.
-        sources: how many had a value for mixture and estimate; the means are over these.
+        sources: how many had a value for mixture and estimate (where the list gives no mixture: for the estimate); the means
+            are over these.
         undefined: how many had not (or, for word errors, no word in their reference).
-        mixture: mean of the unprocessed mixtures.
+        mixture: mean of the unprocessed mixtures; NaN, as is the improvement, where the list gives none.
         estimate: mean of the estimates.
         improvement: mean of estimate minus mixture.
         error: standard error of the improvement, over sources.
@@ -102,7 +102,8 @@ def titled(metric: str, model: str) -> str:
 
 
 def _usable(row: Row) -> bool:
-    return math.isfinite(row.mixture) and math.isfinite(row.estimate) and row.weight > 0
+    compared = math.isfinite(row.mixture) or row.reason == NO_MIXTURE
+    return compared and math.isfinite(row.estimate) and row.weight > 0
 
 
 def _mean(condition: str, role: str, metric: str, model: str, rows: Sequence[Row]) -> Mean:
@@ -114,7 +115,7 @@ def _mean(condition: str, role: str, metric: str, model: str, rows: Sequence[Row
     weights = np.array([row.weight for row in kept])
     before, after = (np.array([getattr(row, name) for row in kept]) for name in ("mixture", "estimate"))
     gains = after - before
-    error = stdev(gains.tolist()) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+    error = float(np.std(gains, ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
     clips = [row.clip for row in kept]
     mixture, estimate, gain = (float(np.average(values, weights=weights)) for values in (before, after, gains))
     (low, high), (estimate_low, estimate_high) = (interval(values, weights, clips) for values in (gains, after))
@@ -132,10 +133,10 @@ def interval(values: np.ndarray, weights: np.ndarray, clips: Sequence[str]) -> t
         clips: the mixture of each.
 
     Returns:
-        Both ends; NaN for fewer than two mixtures. The same rows give the same interval.
+        Both ends; NaN for fewer than two mixtures, and for values that are not known. The same rows give the same interval.
     """
     _, place = np.unique(np.asarray(clips), return_inverse=True)
-    if place.max(initial=0) < 1:
+    if place.max(initial=0) < 1 or not np.isfinite(values).all():
         return math.nan, math.nan
     sums, counts = np.bincount(place, weights * values), np.bincount(place, weights)
     found = bootstrap(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from avdiff.files import whole
+
+NO_MIXTURE = "the list gives no mixture"  # the reason of rows that have an estimate's value and none to hold it against
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,28 @@ class Row(Score, _OfClip):
         return self.source.rstrip("0123456789")
 
 
-def write_csv(path: Path, rows: Sequence[Any]) -> None:
+def figure(value: float, form: str = ".2f") -> str:
+    """A number for a table, a dash for none."""
+    return format(value, form) if math.isfinite(value) else "–"
+
+
+def gain(improvement: float, error: float) -> str:
+    """An improvement with its standard error, where there is one; a dash for none."""
+    return f"{figure(improvement, '+.2f')} ± {error:.2f}" if math.isfinite(error) else figure(improvement, "+.2f")
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A line of a Markdown table; what people named is kept within its cell."""
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def write_csv(path: Path, rows: Sequence[Any], without: Sequence[str] = ()) -> None:
     """Write dataclasses of one kind, a line each, there whole or not at all.
+
+    Args:
+        path: the file.
+        rows: what is written.
+        without: fields that are left out.
 
     Raises:
         ValueError: there are none.
@@ -62,8 +85,12 @@ def write_csv(path: Path, rows: Sequence[Any]) -> None:
         raise ValueError(f"nothing was given to write to {path}")
     with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(field.name for field in fields(rows[0]))
-        table.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in astuple(row)] for row in rows)
+        names = [field.name for field in fields(rows[0])]
+        kept = [place for place, name in enumerate(names) if name not in without]
+        table.writerow(names[place] for place in kept)
+        for row in rows:
+            values = astuple(row)
+            table.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (values[place] for place in kept)])
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -78,7 +105,7 @@ def _row(line: dict[str, str]) -> Row:
         clip=line["clip"],
         source=line["source"],
         metric=line["metric"],
-        mixture=float(line["mixture"]),
+        mixture=float(line.get("mixture", math.nan)),
         estimate=float(line["estimate"]),
         reason=line["reason"],
         model=line["model"],

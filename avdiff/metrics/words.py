@@ -13,9 +13,10 @@ def normalise(text: str) -> str:
     """Lower case, no punctuation, no fillers, contractions written out, numbers in digits: the same for every recogniser.
 
     This is the normaliser of Whisper's paper (arXiv 2212.04356, appendix C) as transformers has it. Its table of British
-    spellings comes with Whisper's weights and is left out, so that every recogniser meets the same rules.
+    spellings comes with Whisper's weights and is left out, so that every recogniser meets the same rules. What holds no
+    letter and no digit, as the "..." and the notes that recognisers write for silence, is no word.
     """
-    return " ".join(_english()(text).split())
+    return " ".join(word for word in _english()(text).split() if any(map(str.isalnum, word)))
 
 
 @lru_cache

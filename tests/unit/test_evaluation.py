@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from avdiff.metrics.asr import Recogniser
 from avdiff.metrics.evaluate import choose_metrics
 from avdiff.metrics.summary import summarise
 from avdiff.metrics.table import read_rows
+from avdiff.metrics.words import normalise
 from avdiff.types import NOISE, SPEAKER, source_names
 from datamodules.mixtures import Entry, Mixture, MixtureList, ToyMixtures
 from datamodules.wav_list import WavList
@@ -294,3 +297,115 @@ def test_grid_sentences_are_judged_by_the_grammar(tmp_path: Path) -> None:
     [words] = [row for row in rows if row.metric == "wer"]
     assert (words.source, words.weight, words.model) == ("speaker1", 5, GRID_MODEL)
     assert words.estimate >= 0.6
+
+
+def recorded(folder: Path, *names: str, mixture: str = "", column: bool = False) -> Path:
+    """A list of white sources of these names, and the estimates of their halves."""
+    white = 0.1 * torch.randn(len(names), RATE, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * torch.randn(RATE, generator=torch.Generator().manual_seed(1))
+    (folder / "mine" / "x").mkdir(parents=True)
+    for name, source in zip(names, white, strict=True):
+        soundfile.write(folder / f"{name}.wav", source.numpy(), RATE, "FLOAT")
+        soundfile.write(folder / "mine" / "x" / f"{name}.wav", (source + 0.1 * noise).numpy(), RATE, "FLOAT")
+    soundfile.write(folder / "heard.wav", (white.sum(0) + noise).numpy(), RATE, "FLOAT")
+    lines = [("x", name, f"{name}.wav", *([mixture] if column else [])) for name in names]
+    if mixture and not column:
+        lines.append(("x", "mixture", mixture))
+    return listed(folder, lines, ("clip", "source", "reference", *(["mixture"] if column else [])))
+
+
+def evaluated(folder: Path, file: Path, *more: str) -> str:
+    main(["evaluate", str(folder / "mine"), "--list", str(file), "--metric", "si_sdr", "--workers", "1", *more])
+    return (folder / "mine_scores" / "scores_raw.md").read_text()
+
+
+def test_a_mixture_that_the_list_does_not_give_is_not_made_up(tmp_path: Path) -> None:
+    text = evaluated(tmp_path, recorded(tmp_path, "speaker1"))
+    assert "no improvement: the list gives no mixture" in text
+    assert "| condition | role | metric | sources | undefined | estimate | 95 % | model |" in text
+    assert "| list | speaker | si_sdr | 1 | 0 | 20." in text
+    assert "nan" not in text
+    with (tmp_path / "mine_scores" / "scores_raw.csv").open() as table:
+        [row] = csv.DictReader(table)
+    assert "mixture" not in row
+    assert row["reason"] == "the list gives no mixture"
+    with (tmp_path / "mine_scores" / "scores_raw_summary.csv").open() as table:
+        [mean] = csv.DictReader(table)
+    assert not {"mixture", "improvement", "error"} & mean.keys()
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_a_mixture_that_the_list_gives_is_what_is_improved_on(column: bool, tmp_path: Path) -> None:
+    text = evaluated(tmp_path, recorded(tmp_path, "speaker1", mixture="heard.wav", column=column))
+    line = next(line for line in text.splitlines() if line.startswith("| list | speaker | si_sdr |"))
+    before, after, gained = (float(cell) for cell in line.split("|")[6:9])
+    assert before == pytest.approx(0, abs=0.2)
+    assert gained == pytest.approx(after - before, abs=0.02)
+    assert "si_sdr_zero_mean" in text, "the head says which SI-SDR it is"
+
+
+def test_a_missing_estimate_has_dashes(tmp_path: Path) -> None:
+    file = recorded(tmp_path, "speaker1", "noise")
+    (tmp_path / "mine" / "x" / "noise.wav").unlink()
+    text = evaluated(tmp_path, file)
+    assert "| list | noise | si_sdr | 0 | 1 | – | – | – | – |" in text
+    assert "nan" not in text
+
+
+def test_consistency_needs_the_mixture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        evaluated(tmp_path, recorded(tmp_path, "speaker1"), "--consistent")
+    assert "gives no mixture of x" in capsys.readouterr().err
+
+
+def test_the_two_conventions_of_si_sdr(tmp_path: Path) -> None:
+    """An offset is an error for the one and nothing for the other."""
+    file = recorded(tmp_path, "speaker1", mixture="heard.wav")
+    clean, _ = soundfile.read(tmp_path / "speaker1.wav")
+    soundfile.write(tmp_path / "mine" / "x" / "speaker1.wav", clean + 0.1, RATE, "FLOAT")
+    scoring = Scoring(choose_metrics(["si_sdr", "si_sdr_zero_mean"]))
+    found = {row.metric: row.estimate for row in score_folder(tmp_path / "mine", WavList(file), scoring).rows}
+    assert found["si_sdr"] == pytest.approx(0, abs=0.2)
+    assert found["si_sdr_zero_mean"] > 60
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "sentence"),
+    [
+        ("clip,source,reference", ["../x,noise,a.wav"], "line 2.*cannot name a folder"),
+        ("clip,source,reference", ["/x,noise,a.wav"], "line 2.*cannot name a folder"),
+        ("clip,source,reference", [f"{'x' * 300},noise,a.wav"], "line 2.*clip"),
+        ("clip,source,reference", ['"a\nb",noise,a.wav'], "clip.*one line"),
+        ("clip,source,reference,mix", ["x,noise,a.wav,b.wav"], "column 'mix'"),
+        ("clip,source,reference,clip", ["x,noise,a.wav,y"], "column 'clip' twice"),
+        ("clip,source,reference", ["x,noise,a.wav,b.wav"], "line 2.*more values"),
+        ("clip,source,reference", ["x,mixture,a.wav"], "a mixture and no source"),
+        ("clip,source,reference", ["x,mixture,a.wav", "x,mixture,b.wav"], "line 3.*mixture"),
+        ("clip,source,reference", ["x,noise,a.wav", "y,speaker1,a.wav"], "no mixture of clip y, and one of x"),
+        ("clip,source,reference,condition", ["x,speaker1,a.wav,p", "x,noise,a.wav,q"], "line 3.*condition 'q'"),
+    ],
+)
+def test_lists_of_odd_lines(header: str, lines: Sequence[str], sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("\n".join([header, *lines]) + "\n")
+    with pytest.raises(UserError, match=re.compile(sentence, re.DOTALL)):
+        WavList(file)
+
+
+def test_a_list_leads_to_no_folder_beside_the_output(tmp_path: Path) -> None:
+    """Of whatever kind the list is."""
+    toys = ToyMixtures(1)
+    write(tmp_path / "mine", toys)
+
+    class Elsewhere(ToyMixtures):
+        def entries(self) -> list[Entry]:
+            return [replace(entry, key=f"../{entry.key}") for entry in super().entries()]
+
+    with pytest.raises(UserError, match="cannot name a folder"):
+        score_folder(tmp_path / "mine", Elsewhere(1), SI_SDR, scores=tmp_path / "scores")
+
+
+@pytest.mark.parametrize("heard", ["...", ".", " . . ", "…", "♪", "-", "♪ ... -"])
+def test_what_recognisers_write_for_silence_has_no_word(heard: str) -> None:
+    assert normalise(heard) == ""
+    assert normalise(f"Hello {heard} 3.5") == "hello 3.5"

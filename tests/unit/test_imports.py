@@ -18,6 +18,7 @@ ORDER = (
         "allowed",
         "spool",
         "interrupts",
+        "schema",
         "types",
         "rng",
         "video",
@@ -49,7 +50,7 @@ ORDER = (
     *("prepare", "commands", "cli"),
 )
 MAY_MEET_DATAMODULES = {"prepare", "commands", "cli"}
-DATAMODULES_MAY_USE = {"errors", "files", "types", "rng", "audio", "video"}
+DATAMODULES_MAY_USE = {"errors", "files", "schema", "types", "rng", "audio", "video"}
 
 
 def imported(path: Path) -> set[str]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import avdiff.lit.store as store_module
+from avdiff.errors import UserError
 from avdiff.lit.store import SeparationStore, StoredSeparation
 from avdiff.types import NOISE, SPEAKER, source_names
 
@@ -66,5 +67,5 @@ def test_an_interrupted_write_leaves_no_clip(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("key", ["../elsewhere", "/root", "", "a/.hidden"])
 def test_keys_stay_in_the_folder(tmp_path: Path, key: str) -> None:
-    with pytest.raises(ValueError, match="cannot name a folder"):
+    with pytest.raises(UserError, match="cannot name a folder"):
         SeparationStore(tmp_path).write(clip(key))
