@@ -16,7 +16,7 @@ import torch
 
 from avdiff.errors import UserError
 from avdiff.evaluation import BEST_ORDER, GIVEN_UP, References, Scored, Scoring, identity, score_folder
-from avdiff.files import whole
+from avdiff.files import read_json, whole
 from avdiff.lit.callbacks import SeparationWriter
 from avdiff.lit.memory import PeakMemory
 from avdiff.lit.separation import SeparationModule
@@ -313,7 +313,7 @@ def claim(folder: Path, weights: str, settings: str, seed: int) -> None:
     if not file.exists():
         with whole(file) as partial:  # the processes of a run all come by here
             partial.write_text(settings, encoding="utf-8")
-    elif file.read_text(encoding="utf-8") != settings:
+    elif file.read_bytes() != settings.encode():
         raise UserError(
             f"the clips in {folder} were made with other settings or weights (see {file}); "
             "give another folder for the results, or remove that one"
@@ -331,7 +331,8 @@ def claim_mixtures(folder: Path, references: References) -> None:
         UserError: the list has another mixture by the name of one of them.
     """
     file = folder / MIXTURES
-    there: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    mend = f"remove {folder} and run it again" if file.exists() else ""
+    there: dict[str, str] = read_json(file, mend) if file.exists() else {}
     wanted = {entry.key: identity(references, index) for index, entry in enumerate(references.entries())}
     if other := [key for key, of in wanted.items() if there.get(key, of) != of]:
         raise UserError(

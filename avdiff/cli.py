@@ -69,7 +69,11 @@ def _parser() -> _Parser:
             "--method", default=DEFAULT_METHOD, help="name of a file in experiments/methods, or a YAML file"
         )
         sub.add_argument(
-            "--seed", type=int, default=0, help="of the sampling noise: another seed, another posterior draw"
+            "--seed",
+            type=int,
+            default=0,
+            help="of the sampling noise: another seed, another posterior draw, by methods that draw one; local_em, the "
+            "supervised systems and others draw nothing and give the same whatever it is",
         )
 
     def measures(sub: argparse.ArgumentParser) -> None:
@@ -77,7 +81,8 @@ def _parser() -> _Parser:
             "--metric",
             nargs="+",
             default=[],
-            help="si_sdr estoi pesq (the default), pesq_nb, sir, sar, nisqa and its dimensions, dnsmos",
+            help="si_sdr estoi pesq (the default), si_sdr_zero_mean (without the signals' means), pesq_nb, sir, sar, nisqa and "
+            "its dimensions, dnsmos",
         )
         sub.add_argument(
             "--nisqa",
@@ -198,7 +203,8 @@ def _parser() -> _Parser:
         "evaluate",
         "score a folder of estimates, by avdiff or by anything else: FOLDER/<clip>/<source>.wav",
         "Sources are called speaker1, speaker2, ..., offscreen, noise. Leaves every figure as CSV, then means with "
-        "bootstrap intervals. What was scored is not scored again; a file that is missing is kept and counted.",
+        "bootstrap intervals; improvements where the list gives the mixture. What was scored is not scored "
+        "again; a file that is missing is kept and counted.",
     )
     sub.add_argument("folder", type=Path, help="of the estimates: mono WAV at 16 kHz")
     sub.add_argument(
@@ -206,7 +212,8 @@ def _parser() -> _Parser:
         dest="mixtures",
         default="embedded",
         help="the references: embedded, embedded_val, a .jsonl file of avdiff prepare lists, or a .csv file with the "
-        "columns clip, source, reference (and condition; transcript, of GRID sentences)",
+        "columns clip, source, reference (and condition; transcript, of GRID sentences; mixture, unless a line has it as the "
+        "source mixture: without it the mixture is the sum where noise is listed, and else not known)",
     )
     sub.add_argument("--speech", type=Path, help="pack of the talkers of a .jsonl list")
     sub.add_argument("--noise", type=Path, help="pack of the noise of a .jsonl list")

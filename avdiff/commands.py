@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,13 @@ from rich.table import Column, Table
 
 from avdiff.console import console
 from avdiff.errors import UserError, printable, printable_lines
+from avdiff.files import packaged
 
 if TYPE_CHECKING:
     from avdiff.evaluation import References, Scoring
     from avdiff.metrics.table import Score
     from avdiff.separators.base import Separator
-    from avdiff.study import Study
+    from avdiff.study import Named, Study
     from datamodules.mixtures import MixtureList
     from datamodules.recordings import RecordedMixture
 
@@ -174,6 +176,8 @@ def demo(output: Path, method: str, seed: int) -> None:
     """Separate two embedded talkers and noise, then the same with one of them off-screen; prints scores, leaves a report."""
     from avdiff.demo import Case, run_demo
     from avdiff.methods import load_method
+    from avdiff.metrics.si_sdr import CONVENTION
+    from avdiff.metrics.table import figure
     from datamodules.mixtures import collate
     from datamodules.synthetic.benchmark import EmbeddedBenchmark
 
@@ -190,14 +194,14 @@ def demo(output: Path, method: str, seed: int) -> None:
     output.mkdir(parents=True, exist_ok=True)  # not below the bars: what cannot be made is told in one line
     with _bars() as bars:
         results = run_demo(cases, separator, output, seed, _watcher(bars))
-    screen = console()
     for case, separation, scores in results:
         table = Table("source", "metric", "mixture", "estimate", title=case.title, title_justify="left", box=None)
         for row in scores:
-            table.add_row(row.source, row.metric, f"{row.mixture:.2f}", f"{row.estimate:.2f}")
-        screen.print(table)
-        screen.print(f"{separation.info['seconds']:.1f} s, {separation.info['evaluations']} evaluations a source\n")
-    screen.print(f"Open {output / 'report.html'}; the figures are in {output / 'metrics.csv'}.")
+            table.add_row(row.source, row.metric, figure(row.mixture), figure(row.estimate))
+        console().print(table)
+        _say(f"{separation.info['seconds']:.1f} s, {separation.info['evaluations']} evaluations a source\n")
+    _say(CONVENTION)
+    _say(f"Open {output / 'report.html'}; the figures are in {output / 'metrics.csv'}.")
 
 
 def _drawing(method: str, draws: int | None) -> Separator:
@@ -239,6 +243,7 @@ def benchmark(
         if number is not None and number < 1:
             raise UserError(f"{name} is {number}; give at least 1")
     if file is not None:
+        file = packaged(file)
         given = {
             "--method": method,
             "--set": set,
@@ -314,12 +319,13 @@ def _refuse(given: Mapping[str, Any], what: str) -> None:
 
 def _is_sweep(file: Path) -> bool:
     """Whether a file is a sweep; what cannot be read is not, and is told of as a benchmark file."""
-    import yaml
+    from avdiff.schema import read_yaml
 
     try:
-        return "parameters" in yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
+        told = read_yaml(file, "benchmark file")
+    except UserError:
         return False
+    return isinstance(told, dict) and "parameters" in told
 
 
 def yaml_text(config: dict[str, Any]) -> str:
@@ -341,8 +347,8 @@ def _study(
     study, out = read_study(file), output or Path("results", "tables", file.stem)
     lists: dict[str, MixtureList] = {}
 
-    def build(told: Mapping[str, Any], clips: int | None) -> MixtureList:
-        key = yaml_text(dict(told))
+    def build(told: Named, clips: int | None) -> MixtureList:
+        key = yaml_text(vars(told))
         if key not in lists:
             lists[key] = _mixture_list(file, told)
         return lists[key] if clips is None else FirstMixtures(lists[key], clips)
@@ -394,28 +400,38 @@ def vars_of(study: Study) -> dict[str, Any]:
     return asdict(study)
 
 
-def _mixture_list(file: Path, told: Mapping[str, Any]) -> MixtureList:
+def _mixture_list(file: Path, told: Named) -> MixtureList:
     from jsonargparse import ArgumentError, ArgumentParser
 
-    from avdiff.allowed import refusal, restrict
+    from avdiff.allowed import restrict
+    from avdiff.methods import account
+    from avdiff.schema import not_finite
     from datamodules.mixtures import MixtureList
 
     restrict()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--data", type=MixtureList)
-    of = {"class_path": told.get("class_path"), "init_args": told.get("init_args", {})}
+    of = {"class_path": told.class_path, "init_args": told.init_args}
     try:
-        return parser.instantiate(parser.parse_object({"data": of})).data
-    except (ArgumentError, ValueError, TypeError) as error:
-        account = refusal(str(error)) or error
-        raise UserError(f"{file} does not describe a list of mixtures: {account}") from error
+        config = parser.parse_object({"data": of})
+        if odd := not_finite(config.data):
+            raise ValueError(f"{odd}; give a finite number")
+        found = parser.instantiate(config).data
+    except (ArgumentError, AttributeError, KeyError, ImportError, ValueError, TypeError) as error:
+        raise UserError(f"{file} does not describe a list of mixtures: {account(error)}") from error
+    if not found.entries():
+        raise UserError(f"{file} describes a list without a mixture, of {told.class_path}; give it one at least")
+    return found
 
 
 def _sweep(file: Path, output: Path | None, run: Callable[[Sequence[str]], None]) -> None:
     """The grid that `wandb sweep` would run, by the same command line, without a server."""
+    from avdiff.methods import check_method
     from avdiff.sweep import read_sweep, write_sweep_table
 
     sweep, out = read_sweep(file), output or Path("results", "sweeps", file.stem)
+    for name, value in sweep.settings():  # a value that cannot be, before the first point takes its time
+        check_method(sweep.method, [f"{name}={value}"])
     for point in sweep.points():
         run([*sweep.arguments(point), "--output", str(out)])
     table = write_sweep_table(sweep, out)
@@ -491,10 +507,10 @@ def report(results: Sequence[Path], output: Path) -> None:
         if path.suffix == ".json" and path.is_file():
             try:
                 parts.append(markdown(json.loads(path.read_text(encoding="utf-8"))))
-            except (ValueError, KeyError, TypeError) as error:
+            except (AttributeError, ValueError, KeyError, RecursionError, TypeError) as error:
                 raise UserError(f"{path} is not what avdiff benchmark speed --out writes; leave it out") from error
         elif (path / "table.md").is_file():
-            parts.append((path / "table.md").read_text(encoding="utf-8"))
+            parts.append(_table_of(path / "table.md"))
         else:
             raise UserError(
                 f"{path} has no table.md; give folders that avdiff benchmark FILE left, or files of avdiff benchmark speed --out"
@@ -502,6 +518,21 @@ def report(results: Sequence[Path], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(collect(parts), encoding="utf-8")
     _say(f"{output} has {len(parts)} tables.")
+
+
+def _table_of(file: Path) -> str:
+    """A table that `avdiff benchmark FILE` wrote."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file} is damaged: it is not UTF-8; make it again with avdiff benchmark, or leave it out"
+        ) from error
+    if not text.startswith("# "):
+        raise UserError(
+            f"{file} begins with no title, which avdiff benchmark FILE gives it; make it again, or leave it out"
+        )
+    return text
 
 
 def wandb(project: str, entity: str | None, json: Path | None) -> None:
@@ -588,8 +619,9 @@ def recordings(
 
     from avdiff.benchmark import METRICS
     from avdiff.methods import load_method
+    from avdiff.metrics.si_sdr import CONVENTION
     from avdiff.metrics.summary import summarise
-    from avdiff.metrics.table import Row
+    from avdiff.metrics.table import Row, figure
     from avdiff.recording import separate_file, separate_mixture
     from avdiff.separators.base import NotSeparated
     from avdiff.video.faces import DlibFaces
@@ -635,12 +667,13 @@ def recordings(
         column.no_wrap = True
     for m in summarise(rows):
         if m.metric == OTHER_VOICE:  # a share of the sources in metrics.csv, their number here
-            figures = [f"{share * m.sources:.0f}" for share in (m.mixture, m.estimate, m.improvement)]
+            figures = [figure(share * m.sources, ".0f") for share in (m.mixture, m.estimate, m.improvement)]
             shown.add_row(m.condition, m.role, "nearer other voice", str(m.sources), *figures)
         elif m.sources:
-            figures = [f"{m.mixture:.2f}", f"{m.estimate:.2f}", f"{m.improvement:+.2f}"]
+            figures = [figure(m.mixture), figure(m.estimate), figure(m.improvement, "+.2f")]
             shown.add_row(m.condition, m.role, m.metric, str(m.sources), *figures)
     console(100).print(shown)
+    _say(CONVENTION)
     for row, voices in VOICES.items():
         if any(r.condition.startswith(f"{row}_") for r in rows):
             _say(f"{row}: {voices}.")
@@ -710,6 +743,8 @@ def sample(prior: str, clips: int, steps: int, guidance: float, seed: int, outpu
     for name, value in {"--clips": clips, "--steps": steps}.items():
         if value < 1:
             raise UserError(f"{name} is {value}; give at least 1")
+    if not math.isfinite(guidance):
+        raise UserError(f"--guidance is {guidance}; give a number, 0 for none")
     network = load_prior(prior)
     data = (EmbeddedSpeech if network.conditional else EmbeddedNoise)(clips=1, val_clips=clips, batch_size=clips)
     data.prepare_data()
@@ -776,7 +811,7 @@ def export(checkpoint: Path, preset: str, output: Path) -> None:
 
 
 def _bars() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True))
 
 

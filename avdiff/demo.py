@@ -11,6 +11,7 @@ import torch
 
 from avdiff.audio.io import write_wav
 from avdiff.metrics.evaluate import score
+from avdiff.metrics.si_sdr import CONVENTION
 from avdiff.metrics.table import Score
 from avdiff.report.figures import Panel, png, spectrograms
 from avdiff.report.page import Player, Section, metrics_table, write_page
@@ -88,4 +89,4 @@ def _section(case: Case, separation: Separation, scores: Sequence[Score], pictur
         players.append([Player(f"{name}, separated", found.numpy()), Player(f"{name}, clean", clean.numpy())])
     facts = f"{separation.info['seconds']:.1f} s, {separation.info['evaluations']} network evaluations a source."
     table = metrics_table([vars(s) for s in scores])
-    return Section(case.title, text=[facts], pictures=[picture], players=players, tables=[table])
+    return Section(case.title, text=[facts, CONVENTION], pictures=[picture], players=players, tables=[table])

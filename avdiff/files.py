@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,17 @@ def _is(path: Path, handle: int) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(there, os.fstat(handle))
+
+
+def packaged(file: Path) -> Path:
+    """A file as it was given; where there is none and it begins with experiments/, that of the installed package.
+
+    README and Makefile name the project's files so, and who installed a wheel has no such folder.
+    """
+    if file.exists() or file.is_absolute() or file.parts[:1] != ("experiments",) or ".." in file.parts:
+        return file
+    inside = Path(str(resources.files("experiments")), *file.parts[1:])
+    return inside if inside.is_file() else file
 
 
 def key_parts(key: str) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from inspect import signature
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from avdiff.allowed import is_allowed, refusal, restrict
 from avdiff.errors import UserError
-from avdiff.files import yaml_fault
+from avdiff.files import packaged
 from avdiff.lit.separation import SeparationModule
 from avdiff.rng import drawn_by
+from avdiff.schema import not_finite, read_yaml
 from avdiff.separators.base import Separator
 
 
@@ -35,7 +37,7 @@ def method_file(method: str) -> Path:
         UserError: there is no such method.
     """
     files = method_files()
-    file = files.get(method, Path(method))
+    file = files.get(method) or packaged(Path(method))
     if not file.is_file():
         raise UserError(f"there is no method {method!r}; the methods are {', '.join(files)}, or give a YAML file")
     return file
@@ -52,14 +54,23 @@ def method_config(method: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         UserError: there is no such method or setting.
     """
     file = method_file(method)
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config = read_yaml(file, "method file")
+    try:
+        separator = config["model"]["init_args"]["separator"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} does not describe a separator: a method file has model.class_path {SeparationModule.__module__}."
+            f"{SeparationModule.__qualname__}, and model.init_args.separator; see experiments/methods"
+        ) from error
     for override in overrides:
         path, given, value = override.partition("=")
         try:
-            separator = config["model"]["init_args"]["separator"]
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{file} does not describe a separator") from error
-        if not given or not _change(separator, ["init_args", *path.split(".")], yaml.safe_load(value)):
+            meant = yaml.safe_load(value)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise UserError(
+                f"{override!r} has a value that is no YAML ({' '.join(str(error).split())}); mend it"
+            ) from error
+        if not given or not _change(separator, ["init_args", *path.split(".")], meant):
             raise UserError(
                 f"{override!r} names no setting of {file}; give a.b.c=value, as in recipes.*.sampler.init_args.iterations=5"
             )
@@ -101,23 +112,45 @@ def load_method(method: str, overrides: Sequence[str] = ()) -> Separator:
     Raises:
         UserError: there is no such method, or its file does not describe a separator.
     """
-    file = method_file(method)
+    with _described(method, overrides):
+        parser, config = _parsed(method, overrides)
+        with drawn_by(torch.device("cpu"), "weights"):  # where a preset has random ones
+            return parser.instantiate(config).model.separator.eval()
+
+
+def check_method(method: str, overrides: Sequence[str] = ()) -> None:
+    """Refuse what `load_method` would refuse of names and types, without a network being loaded.
+
+    Raises:
+        UserError: there is no such method or setting, or a value is of another type.
+    """
+    with _described(method, overrides):
+        _parsed(method, overrides)
+
+
+def _parsed(method: str, overrides: Sequence[str]) -> tuple[ArgumentParser, Namespace]:
     restrict()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=SeparationModule)
+    config = parser.parse_object({"model": method_config(method, overrides)["model"]})
+    if odd := not_finite(config.model, ("model",)):
+        raise ValueError(f"{odd}; give a finite number")
+    return parser, config
+
+
+@contextmanager
+def _described(method: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Tell what a parser or a class says of a method's file in one sentence."""
     try:
-        config = parser.parse_object({"model": method_config(method, overrides)["model"]})
-        with drawn_by(torch.device("cpu"), "weights"):  # where a preset has random ones
-            return parser.instantiate(config).model.separator.eval()
-    except (ArgumentError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        yield
+    except (ArgumentError, AttributeError, ImportError, KeyError, RecursionError, TypeError, ValueError) as error:
+        file = method_file(method)
         changed = f", with {' '.join(overrides)}," if overrides else ""
-        raise UserError(f"{file}{changed} does not describe a separator: {_account(error)}") from error
+        raise UserError(f"{file}{changed} does not describe a separator: {account(error)}") from error
 
 
-def _account(error: Exception) -> str:
+def account(error: Exception) -> str:
     """What a parser's nested account says at its end, and of which setting, in one line."""
-    if isinstance(error, yaml.YAMLError):
-        return yaml_fault(error)
     if (refused := refusal(str(error))) is not None:
         return refused
     lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -12,23 +13,43 @@ from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import lightning.pytorch as pl
 import yaml
+from pydantic import BeforeValidator
 
 from avdiff.benchmark import Cost, claim, claim_mixtures, cost_of, digest, separate_list
 from avdiff.errors import UserError
 from avdiff.evaluation import GIVEN_UP, SCENE, SELECTED, WORD_ERRORS, References, Scored, Scoring, score_folder
-from avdiff.files import yaml_fault
 from avdiff.methods import load_method, method_config
 from avdiff.metrics.asr import MODELS, PAPER_PARAKEET
-from avdiff.metrics.evaluate import CORE
+from avdiff.metrics.evaluate import CORE, METRICS, NAMES, choose_metrics
+from avdiff.metrics.si_sdr import CONVENTION
 from avdiff.metrics.summary import Comparison, Mean, compare, holm, summarise, titled
-from avdiff.metrics.table import Row, write_csv
+from avdiff.metrics.table import Row, figure, markdown_row, write_csv
+from avdiff.schema import ONLY, Count, Label, Number, Text, checked, read_yaml
 
 _FAILURES = (RuntimeError, ValueError, FileNotFoundError)  # of one method; the others go on
 _ROWS, _TRANSCRIPTS = "rows", "transcripts"  # folders of a study beside those of its lists
+
+
+def _several(value: Any) -> Any:
+    """A text without brackets is one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_several)]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A class and its arguments, as YAML files name them."""
+
+    __pydantic_config__: ClassVar = ONLY
+
+    class_path: Text
+    init_args: dict[Text, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,12 +65,14 @@ class Entry:
         paper: its name among the paper's figures.
     """
 
-    method: str
-    seeds: int = 1
-    clips: int | None = None
-    data: Sequence[str] = ()
-    set: Sequence[str] = ()
-    paper: str | None = None
+    __pydantic_config__: ClassVar = ONLY
+
+    method: Text
+    seeds: Count = 1
+    clips: Count | None = None
+    data: Texts = ()
+    set: Texts = ()
+    paper: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +90,16 @@ class Study:
         notes: below the table.
     """
 
+    __pydantic_config__: ClassVar = ONLY
+
     name: str
-    title: str
-    methods: Mapping[str, Entry]
-    data: Mapping[str, Mapping[str, Any]]
-    metrics: Sequence[str] = CORE
-    warmup: int = 0
-    paper: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[str] = ()
+    title: Text
+    methods: dict[Label, Entry]
+    data: dict[Label, Named]
+    metrics: Texts = CORE
+    warmup: Number = 0
+    paper: dict[Text, Text] = field(default_factory=dict)
+    notes: Texts = ()
 
 
 @dataclass(frozen=True)
@@ -178,24 +203,22 @@ def read_study(file: Path) -> Study:
     Raises:
         UserError: it is missing, or not a benchmark file, or two of its names are one folder.
     """
-    if not file.is_file():
-        raise UserError(f"there is no benchmark file {file}; those of the project are in experiments/tables")
-    try:
-        told = _expand(yaml.safe_load(file.read_text(encoding="utf-8")))
-        methods = told.pop("methods")
-        entries = {
-            label: Entry(**{**of, "data": _several(of.get("data", ())), "set": _several(of.get("set", ()))})
-            for label, of in _labelled(methods).items()
-        }
-        study = Study(name=file.stem, methods=entries, **told)
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        known = ", ".join(part.name for part in fields(Study) if part.name != "name")
-        reason = yaml_fault(error) if isinstance(error, yaml.YAMLError) else error
-        raise UserError(f"{file} is no benchmark file ({reason}); it holds {known}, see experiments/tables") from error
+    known = ", ".join(part.name for part in fields(Study) if part.name != "name")
+    source, hint = f"{file} is no benchmark file", f"it holds {known}, see experiments/tables"
+    told = _expand(read_yaml(file, "benchmark file"))
+    if isinstance(told, dict):
+        if "name" in told:
+            raise UserError(f"{source}: name is not known here; {hint}")
+        told = {**told, "name": file.stem, "methods": _labelled(told.get("methods"))}
+    study = checked(Study, told, source, hint)
+    for part in ("methods", "data", "metrics"):
+        if not getattr(study, part):
+            raise UserError(f"{source}: {part} is empty; {hint}")
+    choose_metrics(name for name in study.metrics if name in METRICS or name not in NAMES)
     for kind, names, taken in (("methods", study.methods, ()), ("lists", study.data, (_ROWS, _TRANSCRIPTS))):
         folders: dict[str, str] = {}
         for name in names:
-            if slug(name) in ("", *taken):
+            if not re.search(r"\w", slug(name), re.ASCII) or slug(name).startswith(".") or slug(name) in taken:
                 raise UserError(
                     f"{file} has the {kind} {name!r}, whose results would have no folder of their own; "
                     "give it another name, of letters and digits"
@@ -207,9 +230,6 @@ def read_study(file: Path) -> Study:
                 )
     for label, entry in study.methods.items():
         method_config(entry.method, entry.set)
-        for name, number in (("seeds", entry.seeds), ("clips", entry.clips)):
-            if number is not None and number < 1:
-                raise UserError(f"{file}: {label} has {name}: {number}; give at least 1")
         if unknown := set(entry.data) - set(study.data):
             raise UserError(
                 f"{file}: {label} has data: {', '.join(sorted(unknown))}; the file's lists are {', '.join(study.data)}"
@@ -223,10 +243,13 @@ def read_paper() -> dict[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
-def _labelled(methods: Any) -> dict[str, dict[str, Any]]:
-    if isinstance(methods, list):
+def _labelled(methods: Any) -> Any:
+    """A list of names as what it is short for."""
+    if isinstance(methods, list) and all(isinstance(name, str) for name in methods):
         return {name: {"method": name} for name in methods}
-    return {label: of or {"method": label} for label, of in methods.items()}
+    if isinstance(methods, dict):
+        return {label: {"method": label} if of is None else of for label, of in methods.items()}
+    return methods
 
 
 def _several(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -265,7 +288,7 @@ def cells_of(study: Study) -> list[Cell]:
 def run_study(
     study: Study,
     out: Path,
-    build: Callable[[Mapping[str, Any], int | None], References],
+    build: Callable[[Named, int | None], References],
     load: Callable[[References], pl.LightningDataModule],
     scoring: Callable[[References], Scoring],
     *,
@@ -480,7 +503,9 @@ def given_up(rows: Sequence[Row]) -> dict[str, str]:
 
 def markdown(study: Study, results: StudyResults, command: str) -> str:
     """The table as people read it."""
-    text = [f"# {study.title}", "", *([f"`{command}`", ""] if command else [])]
+    text = [f"# {_line_of(study.title)}", "", *([f"`{command}`", ""] if command else [])]
+    if any(line.metric.startswith("si_sdr") for line in results.lines):
+        text += [CONVENTION, ""]
     groups = dict.fromkeys((line.data, line.condition, line.role) for line in results.lines)
     for data, condition, role in groups:
         lines = [line for line in results.lines if (line.data, line.condition, line.role) == (data, condition, role)]
@@ -489,15 +514,17 @@ def markdown(study: Study, results: StudyResults, command: str) -> str:
         cells = {(line.method, line.metric, line.model): line for line in lines}
         heads = [titled(*column) for column in columns]
         title = f"{data}: {condition}, {role}" if condition != data else f"{condition}, {role}"
-        text += [f"## {title}", "", f"| method | mixtures | {' | '.join(heads)} |"]
+        text += [f"## {_line_of(title)}", "", markdown_row(["method", "mixtures", *heads])]
         text += ["|---|---:|" + "---:|" * len(columns)]
         for method in methods:
             of = [cells.get((method, *column)) for column in columns]
             count = max(line.mixtures for line in of if line is not None)
-            text.append(f"| {method} | {count} | {' | '.join(map(_value, of))} |")
+            text.append(markdown_row([method, str(count), *map(_value, of)]))
             if any(line is not None and line.paper == line.paper for line in of):
                 told = [f"{line.paper:g}" if line is not None and line.paper == line.paper else "–" for line in of]
-                text.append(f"| {method}, the paper's figure on its data | | {' | '.join(told)} |")
+                text.append(
+                    markdown_row([f"{method}, the paper's figure on its data", "", *told]).replace("|  |", "| |")
+                )
         text.append("")
     if len(study.methods) == 2:
         text += _gaps(results.comparisons)
@@ -509,11 +536,11 @@ def markdown(study: Study, results: StudyResults, command: str) -> str:
         ]
         text += ["|---|---|---:|---:|---:|---:|---:|"]
         for e in timed:
-            told = f"{e.seconds:.2f} | {e.evaluations:.0f} | {e.gib:.2f} | {e.missing} |"
-            text.append(f"| {e.condition} | {e.method} | {e.mixtures} | {told}")
+            told = [figure(e.seconds), figure(e.evaluations, ".0f"), figure(e.gib), str(e.missing)]
+            text.append(markdown_row([e.condition, e.method, str(e.mixtures), *told]))
             if e.paper_seconds == e.paper_seconds:
-                told = f"{e.paper_seconds:g} | {e.paper_evaluations:g} | | |"
-                text.append(f"| {e.condition} | {e.method}, the paper's figure on an H200 | | {told}")
+                line = f"{e.paper_seconds:g} | {e.paper_evaluations:g} | | |"
+                text.append(f"| {e.condition} | {e.method}, the paper's figure on an H200 | | {line}")
         text.append("")
     for effort in results.efforts:
         if effort.failure:
@@ -549,8 +576,12 @@ def _gaps(comparisons: Sequence[Comparison]) -> list[str]:
         "|---|---|---|---|---:|---:|",
     ]
     text += [
-        f"| {c.data} | {c.condition} | {c.role} | {titled(c.metric, c.model)} | {c.mixtures} | "
-        f"{c.difference:+.2f} [{c.low:+.2f}, {c.high:+.2f}] |"
+        markdown_row(
+            [
+                *(c.data, c.condition, c.role, titled(c.metric, c.model), str(c.mixtures)),
+                f"{figure(c.difference, '+.2f')} [{figure(c.low, '+.2f')}, {figure(c.high, '+.2f')}]",
+            ]
+        )
         for c in comparisons
     ]
     return [*text, ""]
@@ -560,7 +591,14 @@ def cell(line: Line | None) -> str:
     """A figure and, but for the mixture, what is gained over the mixtures that it is of; a dash for none."""
     if line is None or line.sources == 0:
         return "–"
-    return f"{line.value:.2f}" if line.method == "mixture" else f"{line.value:.2f} ({line.improvement:+.2f})"
+    if line.method == "mixture" or not math.isfinite(line.improvement):
+        return figure(line.value)
+    return f"{line.value:.2f} ({line.improvement:+.2f})"
+
+
+def _line_of(text: str) -> str:
+    """A text as one line."""
+    return " ".join(text.split())
 
 
 def _value(line: Line | None) -> str:

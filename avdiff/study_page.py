@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from avdiff.evaluation import References, read_estimates
+from avdiff.metrics.si_sdr import CONVENTION
 from avdiff.metrics.summary import titled
 from avdiff.metrics.table import Row
-from avdiff.report.figures import png
+from avdiff.report.figures import plain, png
 from avdiff.report.page import Player, Section, Table, write_page
 from avdiff.study import Cell, Line, Study, StudyResults, cell
 from avdiff.types import NOISE, SAMPLE_RATE, source_names
@@ -28,7 +29,8 @@ def write_study_page(study: Study, results: StudyResults, references: Callable[[
         results: what it left.
         references: the list of a name, whole.
     """
-    sections = [Section(study.title, text=study.notes)]
+    said = [CONVENTION] if any(line.metric.startswith(SHOWN) for line in results.lines) else []
+    sections = [Section(study.title, text=[*said, *study.notes])]
     for data in study.data:
         lines = [line for line in results.lines if line.data == data]
         for condition in dict.fromkeys(line.condition for line in lines):
@@ -72,7 +74,7 @@ def _distributions(rows: dict[str, list[Row]]) -> Figure | None:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, gains) in zip(axes, panels.items(), strict=True):
         ax.boxplot(list(gains.values()), vert=False, flierprops={"markersize": 2})
-        ax.set_yticks(range(1, len(gains) + 1), list(gains))
+        ax.set_yticks(range(1, len(gains) + 1), list(map(plain, gains)))
         ax.invert_yaxis()
         ax.axvline(0, color="grey", linewidth=0.7)
         ax.set_xlabel("gain in SI-SDR, dB")

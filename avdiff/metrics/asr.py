@@ -158,14 +158,15 @@ class Heard:
         self.file = folder / f"{recogniser.model.strip('/').rsplit('/', 1)[-1]}-{name}.jsonl"
         self._lines: dict[str, str] = {}
         if self.file.is_file():
-            for line in self.file.read_text(encoding="utf-8").split("\n")[
+            for line in self.file.read_text(encoding="utf-8", errors="replace").split("\n")[
                 :-1
             ]:  # a killed run may have left half of one
                 try:
                     digest, text = json.loads(line)
-                except ValueError:
+                except (TypeError, ValueError):
                     continue
-                self._lines[digest] = text
+                if isinstance(digest, str) and isinstance(text, str):
+                    self._lines[digest] = text
 
     def transcribe(self, clips: Sequence[Tensor], watch: Callable[[float], None] | None = None) -> list[str]:
         """What is heard in each clip; only those that are new are given to the recogniser."""

@@ -58,7 +58,7 @@ def spectrograms(grid: Sequence[Sequence[Panel | None]], rate: int, *, decibels:
             ax.imshow(
                 levels[y][x], origin="lower", aspect="auto", extent=extent, vmin=top - decibels, vmax=top, cmap="magma"
             )
-            ax.set_title(panel.title, fontsize=10, loc="left")
+            ax.set_title(plain(panel.title), fontsize=10, loc="left")
             ax.tick_params(labelsize=8)
             if x == 0:
                 ax.set_ylabel("kHz", fontsize=9)
@@ -67,6 +67,11 @@ def spectrograms(grid: Sequence[Sequence[Panel | None]], rate: int, *, decibels:
     scale = figure.add_axes((1 - 0.9 / width, 0.45 / height, 0.15 / width, 1 - 0.75 / height))
     figure.colorbar(ScalarMappable(Normalize(top - decibels, top), "magma"), cax=scale, label="dB of full scale")
     return figure
+
+
+def plain(text: str) -> str:
+    """Text that people named as matplotlib shows it: a dollar is a dollar, and does not begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def _levels(samples: np.ndarray, rate: int) -> np.ndarray:

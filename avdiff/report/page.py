@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from avdiff.metrics.table import figure
 
 LONGEST_WAV = 60  # seconds; beyond, players hold MP3, or the page of an hour would be half a gigabyte
 
@@ -94,8 +97,15 @@ def metrics_table(rows: Sequence[Mapping[str, object]]) -> Table:
     """
     metrics = list(dict.fromkeys(str(row["metric"]) for row in rows))
     sources = list(dict.fromkeys(str(row["source"]) for row in rows))
-    cells = {(row["source"], row["metric"]): f"{row['mixture']:.2f} → {row['estimate']:.2f}" for row in rows}
+    cells = {
+        (row["source"], row["metric"]): f"{figure(_number(row['mixture']))} → {figure(_number(row['estimate']))}"
+        for row in rows
+    }
     return Table(("source", *metrics), [(s, *(cells.get((s, m), "–") for m in metrics)) for s in sources])
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, float) else math.nan
 
 
 def _section(section: Section, rate: int) -> str:

@@ -92,6 +92,8 @@ class EmbeddedBenchmark(MixtureList):
         available = conditions_of(split)
         if split not in ("test", "val"):
             raise ValueError(f"the benchmark was asked for split {split!r}; it has 'test' and 'val'")
+        if not isinstance(clips, int) or clips < 1:
+            raise ValueError(f"the benchmark was asked for {clips} clips a condition; ask for at least 1")
         if wrong := [name for name in conditions or () if name not in available]:
             raise ValueError(f"{split} has no condition {wrong[0]!r}; it has {', '.join(available)}")
         self.left_out = "" if conditions or installed() else f"left out: {', '.join(NATURAL)} ({MISSING})"

@@ -300,8 +300,8 @@ def test_a_part_tells_of_methods_that_failed_when_the_others_are_done(
     ("change", "sentence"),
     [
         ({"methods": {"x": {"method": "magic"}}}, "there is no method 'magic'"),
-        ({"methods": {"x": {"method": "local_em", "seeds": 0}}}, "x has seeds: 0"),
-        ({"methods": {"x": {"method": "local_em", "clips": 0}}}, "x has clips: 0"),
+        ({"methods": {"x": {"method": "local_em", "seeds": 0}}}, "methods.x.seeds is 0"),
+        ({"methods": {"x": {"method": "local_em", "clips": 0}}}, "methods.x.clips is 0"),
         ({"methods": {"x": {"method": "local_em", "set": ["levels=3"]}}}, "'levels=3' names no setting"),
         ({"methods": {"x": {"method": "local_em", "data": ["toy"]}}}, "x has data: toy; the file's lists are toys"),
         ({"methods": {"x": {"metod": "local_em"}}}, "is no benchmark file"),
@@ -309,10 +309,33 @@ def test_a_part_tells_of_methods_that_failed_when_the_others_are_done(
             {"methods": {"a<b": {"method": "nmf"}, "a>b": {"method": "nmf"}}},
             "the methods 'a<b' and 'a>b', whose results",
         ),
-        ({"data": {"0 dB": {}, "0-dB": {}, "0_dB": {}}}, "the lists '0 dB' and '0_dB', whose results would share"),
-        ({"data": {"rows": {}}}, "the lists 'rows', whose results would have no folder of their own"),
+        (
+            {"data": {name: {"class_path": "x.Y"} for name in ("0 dB", "0-dB", "0_dB")}},
+            "the lists '0 dB' and '0_dB', whose results would share",
+        ),
+        (
+            {"data": {"rows": {"class_path": "x.Y"}}},
+            "the lists 'rows', whose results would have no folder of their own",
+        ),
         ({"methods": {"語": {"method": "nmf"}}}, "the methods '語', whose results would have no folder"),
-        ({"colour": "red"}, "is no benchmark file"),
+        ({"colour": "red"}, "colour is not known"),
+        ({"name": "x"}, "name is not known"),
+        ({"data": 5}, "data is 5"),
+        ({"data": None}, "data is None"),
+        ({"data": {}}, "data is empty"),
+        ({"data": ["x"]}, "data is ['x']"),
+        ({"data": {"t": 5}}, "data.t is 5"),
+        ({"data": {"..": {"class_path": "x.Y"}}}, "no folder of their own"),
+        ({"methods": {1: {"method": "nmf"}}}, "methods.1"),
+        ({"methods": {"x" * 300: {"method": "nmf"}}}, "1 to 100 characters"),
+        ({"methods": {"a": {"method": "nmf", "clips": "x"}}}, "methods.a.clips is 'x'"),
+        ({"methods": {"a": {"method": "nmf", "seeds": True}}}, "methods.a.seeds is True"),
+        ({"methods": {"a": {"method": "nmf", "set": "level=[1"}}}, "no YAML"),
+        ({"notes": 5}, "notes is 5"),
+        ({"paper": 5}, "paper is 5"),
+        ({"warmup": "x"}, "warmup is 'x'"),
+        ({"warmup": -1}, "warmup is -1"),
+        ({"metrics": ["si_sdrr"]}, "there is no metric 'si_sdrr'"),
         ({"data": {"x": {"class_path": "datamodules.mixtures.Toys"}}}, "does not describe a list of mixtures"),
         ({"title": "$NOWHERE_SET/x"}, "export NOWHERE_SET=FOLDER"),
     ],
@@ -466,6 +489,36 @@ def test_a_setting_of_the_wrong_kind_is_one_sentence(override: str, sentence: st
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        (5, "parameters is 5"),
+        ({}, "parameters is {}"),
+        ({"a": 5}, "parameters.a is 5"),
+        ({"a": {"values": 5}}, "values is 5"),
+        ({"a": {"values": []}}, "values is []"),
+        ({"a": {"valeus": [5]}}, "parameters.a.valeus is not known"),
+        ({"a": {"min": 1, "max": 3}}, "parameters.a.max is not known"),
+        ({"a": {}}, "neither values nor value"),
+        ({"a": {"values": [float("nan")]}}, "values.0"),
+        ({f"p{k}": {"values": list(range(100))} for k in range(3)}, "1000000 points"),
+        ({"level": {"values": [3.0, "loud"]}}, "level=loud"),
+        ({"levle": {"values": [3.0]}}, "levle=3.0"),
+    ],
+)
+def test_sweeps_that_are_none(
+    parameters: object, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told before a point of the grid is run."""
+    file = tmp_path / "sweep.yaml"
+    command = ["avdiff", "benchmark", "--method", "local_em", "--set", "${args_no_hyphens}"]
+    file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": parameters}))
+    with pytest.raises(SystemExit):
+        main(["benchmark", str(file), "--output", str(tmp_path / "out")])
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_sweep_of_the_project() -> None:
     for file in (ROOT / "experiments" / "sweeps").glob("*.yaml"):
         sweep = read_sweep(file)
@@ -481,7 +534,7 @@ def test_a_sweep_is_its_own_command_over_the_grid(tmp_path: Path) -> None:
     """By stand-ins of the command, which has tests of its own: the arguments, and the table of what it leaves."""
     file = tmp_path / "sweep.yaml"
     command = ["${env}", "avdiff", "benchmark", "--method", "local_em", "--wandb", "p", "--set", "${args_no_hyphens}"]
-    grid = {"level": {"values": [1, 2]}, "x.scale": {"value": 3}}
+    grid = {"level": {"values": [1, 2]}, "prior.init_args.guidance": {"value": 3}}
     file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": grid}, sort_keys=False))
     given: list[list[str]] = []
 
@@ -497,10 +550,12 @@ def test_a_sweep_is_its_own_command_over_the_grid(tmp_path: Path) -> None:
 
     _sweep(file, tmp_path / "out", stand_in)
     assert [arguments[:-2] for arguments in given] == [
-        ["benchmark", "--method", "local_em", "--set", f"level={level}", "x.scale=3"] for level in (1, 2)
+        ["benchmark", "--method", "local_em", "--set", f"level={level}", "prior.init_args.guidance=3"]
+        for level in (1, 2)
     ]
-    head, _, *lines = (tmp_path / "out" / "sweep.md").read_text().splitlines()
-    assert head == "| level | scale | c speaker si_sdr | c speaker wer (one) | c speaker wer (other) |"
+    _, convention, _, head, _, *lines = (tmp_path / "out" / "sweep.md").read_text().splitlines()
+    assert "si_sdr_zero_mean" in convention
+    assert head == "| level | guidance | c speaker si_sdr | c speaker wer (one) | c speaker wer (other) |"
     assert lines == [
         "| 1 | 3 | +1.00 ± 0.50 | -0.25 ± 0.10 | -0.50 ± 0.10 |",
         "| 2 | 3 | +2.00 ± 0.50 | -0.25 ± 0.10 | -0.50 ± 0.10 |",
