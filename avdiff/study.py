@@ -35,8 +35,10 @@ _ROWS, _TRANSCRIPTS = "rows", "transcripts"  # folders of a study beside those o
 
 
 def _several(value: Any) -> Any:
-    """A text without brackets is one."""
-    return (value,) if isinstance(value, str) else value
+    """A text without brackets is one; a list in a list, as a YAML alias gives it, is its members."""
+    if not isinstance(value, list):
+        return (value,) if isinstance(value, str) else value
+    return [text for part in value for text in (part if isinstance(part, list) else [part])]
 
 
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_several)]
@@ -250,11 +252,6 @@ def _labelled(methods: Any) -> Any:
     if isinstance(methods, dict):
         return {label: {"method": label} if of is None else of for label, of in methods.items()}
     return methods
-
-
-def _several(value: str | Sequence[str]) -> tuple[str, ...]:
-    """A text without brackets is one; a list in a list, as a YAML alias gives it, is its members."""
-    return (value,) if isinstance(value, str) else tuple(text for part in value for text in _several(part))
 
 
 def _expand(value: Any) -> Any:
