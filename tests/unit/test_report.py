@@ -95,7 +95,7 @@ def test_the_table_of_scores_has_a_line_a_source() -> None:
     assert list(table.header) == ["source", "SI-SDR", "PESQ"]
     assert [list(row) for row in table.rows] == [
         ["speaker1", "-1.23 → 9.50", "1.10 → 1.90"],
-        ["noise", "0.00 → nan", "–"],
+        ["noise", "0.00 → –", "–"],
     ]
 
 

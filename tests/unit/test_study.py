@@ -398,7 +398,7 @@ def test_the_papers_tables_have_its_lists_and_its_rows(number: int, monkeypatch:
     else:
         assert list(read.data) == PAPERS_LISTS[number]
         assert read.paper == {name: name for name in read.data}
-        assert all(Path(of["init_args"]["file"]).stem == name for name, of in read.data.items())
+        assert all(Path(of.init_args["file"]).stem == name for name, of in read.data.items())
     for name in dict.fromkeys(read.paper.values()):
         of = {data for data, told in read.paper.items() if told == name}
         rows = [
