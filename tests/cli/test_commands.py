@@ -95,7 +95,7 @@ NOISE = ("--config", "experiments/train/noise.yaml")
         (["benchmark", "experiments/sweeps/ssnaps.yaml", "--workers", "2"], "--workers is not for a sweep"),
         (["benchmark", "README.md"], "README.md is no benchmark file"),
         (["benchmark", "avdiff/weights/nmf/model.safetensors"], "model.safetensors is no benchmark file"),
-        (["demo", "--method", "Makefile"], "Makefile does not describe a separator: expected '<document start>'"),
+        (["demo", "--method", "Makefile"], "Makefile is no method file"),
         (["demo", "--output", "README.md"], "README.md: File exists; give another file or folder"),
         (["report", "nowhere"], "nowhere has no table.md; give folders that avdiff benchmark FILE left"),
         (["report", "tests/data/ncsnpp_m.json"], "is not what avdiff benchmark speed --out writes"),
