@@ -11,10 +11,14 @@ from collections.abc import Sequence
 
 from jsonargparse import set_parsing_settings
 
+from avdiff import PUBLIC
 from avdiff.errors import UserError
 
+PARTS = tuple(f"avdiff.{part}" for part in ("em", "likelihood", "lit", "nets", "priors", "samplers", "separators"))
 PACKAGES = (
-    *(f"avdiff.{part}" for part in ("em", "likelihood", "lit", "nets", "priors", "samplers", "separators")),
+    *PARTS,
+    # The same classes by the shorter names that they have at the top, by which jsonargparse calls those of annotations.
+    *(f"avdiff.{name}" for name, home in PUBLIC.items() if home.startswith(tuple(f"{part}." for part in PARTS))),
     "datamodules",
     "lightning.pytorch",
     "lightning.fabric",

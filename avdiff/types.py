@@ -125,12 +125,13 @@ class Separation:
         key: clip ids, length B.
         layout: what was estimated, one role a source.
         sources: (B, K, T) raw estimates at the level that they have in the mixture.
-            NaN throughout for a clip that could not be separated.
+            NaN throughout for a clip that could not be separated. (K, T) from a call on one mixture of shape (T,).
         info: figures of the run (evaluations of each prior, seconds, final data fit), free of tensors. A list of length
             B holds one value a clip; everything else is the whole batch's. "failure", where it is there, says for every clip
             why it could not be separated, in a sentence, or None.
         std: (B, K, T) standard deviation of every sample given the mixture, where `sources` is the mean of several draws: of a
             draw, not of the mean. NaN where fewer than two draws came to an end. None for a method that makes one estimate.
+        sample_rate: Hz.
     """
 
     key: tuple[str, ...]
@@ -138,6 +139,12 @@ class Separation:
     sources: Tensor
     info: dict[str, Any] = field(default_factory=dict)
     std: Tensor | None = None
+    sample_rate: int = SAMPLE_RATE
+
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """The sources by name, (B, T) each, or (T,) where `sources` is (K, T): speaker1, speaker2, ..., offscreen, noise."""
+        return dict(zip(source_names(self.layout), self.sources.unbind(-2), strict=True))
 
     @property
     def failures(self) -> tuple[str | None, ...]:

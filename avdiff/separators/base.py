@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -66,3 +66,13 @@ class Separator(nn.Module):
         A clip that cannot be separated is NaN, with the reason in `Separation.failures`; the others of the batch are as they
         would be without it.
         """
+
+    def forward(self, mixture: Any, **options: Any) -> Separation:
+        """Separate arrays of any rate: `avdiff.separators.arrays.separate_arrays`, which has the arguments."""
+        from avdiff.separators.arrays import (
+            separate_arrays,
+        )  # it knows long recordings, whose separator is one of these
+
+        return separate_arrays(self, mixture, **options)
+
+    __call__: Callable[..., Separation]
