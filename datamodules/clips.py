@@ -50,7 +50,7 @@ def _load(folder: Path, name: str, clips: int | None = None) -> np.ndarray | Non
         array = np.load(file, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise UserError(
-            f"{file} is damaged or no array of NumPy ({error}); make the clips again: avdiff prepare"
+            f"{file} is damaged or no array of NumPy that holds plain numbers; make the clips again: avdiff prepare"
         ) from error
     kind, shape = ("int16", (None,)) if name == "audio" else _BESIDE[name]
     fits = array.ndim == 1 + len(shape) and all(

@@ -22,22 +22,28 @@ from avdiff.errors import UserError
 from avdiff.interrupts import end_at_once
 from avdiff.lit.checkpoints import WholeCheckpoints, instead_of
 
+_SKIPPED = 32  # losses in a row: halved so often, every scale that a loss is given at first is far below one
 _PATIENCE = 20.0  # seconds that Lightning has to end after Ctrl-C
 
 
 class StopAtNaN(pl.Callback):
     """Ends a fit whose loss is no finite number, before its gradients reach the weights: no checkpoint is written any more.
 
-    In half precision with a loss scale, which leaves such steps out by itself, nothing is done; weights that are not finite are
-    never written there either: see `WholeCheckpoints`.
+    In half precision with a loss scale, which leaves such steps out and tries smaller scales, only so many in a row end it.
     """
 
+    def __init__(self) -> None:
+        self._in_a_row = 0  # steps whose loss was not finite
+
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            return
         # all processes end, although the loss of one alone is odd: the others would wait for its gradients
         odd = not bool(torch.isfinite(loss).all())
         if not trainer.strategy.reduce_boolean_decision(odd, all=False):
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        if scaled and self._in_a_row < _SKIPPED:
             return
         value = f"{float(loss.detach().mean()):g}" if odd else "not finite in another process"
         raise UserError(

@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.plugins import MixedPrecision
 from torch.utils.data import DataLoader
 
 from avdiff.errors import UserError
@@ -36,7 +37,7 @@ class Line(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.rate)
 
 
-def trainer(folder: Path, steps: int = 8) -> pl.Trainer:
+def trainer(folder: Path, steps: int = 8, **more: Any) -> pl.Trainer:
     keeper = ModelCheckpoint(
         dirpath=folder,
         save_last=True,
@@ -47,7 +48,7 @@ def trainer(folder: Path, steps: int = 8) -> pl.Trainer:
     )
     settings: dict[str, Any] = {"callbacks": [EMAWeightAveraging(decay=0.9), keeper], "max_steps": steps}
     quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return pl.Trainer(**guarded(settings | quiet, StoppedByHand()))
+    return pl.Trainer(**guarded(settings | quiet | more, StoppedByHand()))
 
 
 def clips(*values: float) -> DataLoader:
@@ -86,6 +87,21 @@ def test_the_checkpoint_is_of_the_step_before(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="step 3"):
         trainer(tmp_path).fit(Line(), clips(1, 2, math.nan, 4))
     assert last(tmp_path)["global_step"] == 2
+
+
+@pytest.mark.parametrize(("odd", "ends"), [(31, False), (32, True)])
+def test_a_loss_scale_has_its_tries_and_no_more(odd: int, ends: bool, tmp_path: Path) -> None:
+    """Losses that are no number before one that is: those of a scale that is too large end, those of a fault do not."""
+    data = clips(1.0, *[math.nan] * odd, 2.0, *[math.nan] * 31)
+    model = Line()
+    half = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    fit = trainer(tmp_path, steps=200, max_epochs=1, plugins=[half])
+    if ends:
+        with pytest.raises(UserError, match="is nan: the training data"):
+            fit.fit(model, data)
+    else:
+        fit.fit(model, data)
+    assert bool(model.weight.isfinite().all())
 
 
 def fails(model: pl.LightningModule, folder: Path, path: str) -> str | None:
