@@ -113,7 +113,13 @@ def _parser() -> _Parser:
         "Either a video, or --mixture with one --face video, or --mouth crop, a talker. The WAVs have the rate and length "
         "of the input and add up to it; tracks.json says which face is which file; report.html shows and plays them.",
     )
-    sub.add_argument("video", type=Path, nargs="?", help="a video in which the talkers are seen, with sound")
+    sub.add_argument(
+        "video",
+        type=Path,
+        nargs="*",
+        help="a video in which the talkers are seen, with sound; of several, or a folder of videos, each gets a folder of its "
+        "own, and what the same settings gave before is kept",
+    )
     sub.add_argument("--mixture", type=Path, help="a sound file, instead of a video")
     sub.add_argument(
         "--face", type=Path, action="append", default=[], help="video of one talker of the mixture; repeat for each"
@@ -127,7 +133,11 @@ def _parser() -> _Parser:
         "or after --face; repeat for each. One alone may bring the mixture as its sound",
     )
     sub.add_argument("--offscreen", type=int, default=0, help="talkers who are heard but not seen: 0 or 1")
-    sub.add_argument("--output", type=Path, help="folder to write to (default: NAME_separated in the current folder)")
+    sub.add_argument(
+        "--output",
+        type=Path,
+        help="folder to write to (default: NAME_separated in the current folder); of several, that holds theirs",
+    )
     sub.add_argument("--stretch", type=int, default=30, help="seconds that are separated at a time")
     sub.add_argument("--mediapipe", type=Path, help="face_landmarker.task: find faces with MediaPipe instead of dlib")
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -600,6 +610,8 @@ def _run(given: Sequence[str] | None) -> None:
         options["measures"] = commands.Measures(**measures)
     if name == "benchmark":
         options["run"] = main  # a sweep is this command again and again
+    if name == "separate":
+        options["tell"] = _sentence  # of each recording that fails
     getattr(commands, name)(**options)
 
 

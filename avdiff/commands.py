@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,13 @@ from rich.table import Column, Table
 from avdiff.console import console
 from avdiff.errors import UserError, printable, printable_lines
 from avdiff.files import packaged
+from avdiff.types import SPEAKER
 
 if TYPE_CHECKING:
+    from avdiff.batch import Outcome
     from avdiff.evaluation import References, Scoring
     from avdiff.metrics.table import Score
+    from avdiff.recording import SeparationReport
     from avdiff.separators.base import Separator
     from avdiff.study import Named, Study
     from datamodules.mixtures import MixtureList
@@ -86,7 +90,7 @@ def _say(text: str) -> None:
 
 
 def separate(
-    video: Path | None,
+    video: Sequence[Path],
     mixture: Path | None,
     face: Sequence[Path],
     mouth: Sequence[Path],
@@ -98,56 +102,114 @@ def separate(
     method: str,
     draws: int | None,
     seed: int,
+    tell: Callable[[BaseException], str | None],
 ) -> None:
     """One WAV for every face, one for an unseen talker if there is one, one for the noise."""
+    from avdiff.batch import recordings_of, separate_each
+    from avdiff.benchmark import digest
+    from avdiff.files import stamp
+    from avdiff.methods import method_config
     from avdiff.recording import default_folder, separate_file, separate_mixture
     from avdiff.video.decode import check_file
     from avdiff.video.faces import DlibFaces, MediaPipeFaces
+    from datamodules.real import VIDEO
 
-    if video is None and mixture is None and len(mouth) == 1 and not face:
+    if not video and mixture is None and len(mouth) == 1 and not face:
         mixture = mouth[0]
-    if (video is None) == (mixture is None):
+    if (not video) == (mixture is None):
         raise UserError(
             "give either one video (avdiff separate talk.mp4) or --mixture with a --face or --mouth for every talker"
         )
-    if video is not None and (face or mouth):
+    if video and (face or mouth):
         raise UserError(
             f"{'--face' if face else '--mouth'} goes with --mixture; a video is searched for faces itself"
-            f" (--mixture {video} takes its sound alone)"
+            f" (--mixture {video[0]} takes its sound alone)"
         )
-    source = video if video is not None else mixture
-    assert source is not None
-    for path in (source, *face, *mouth):
+    several = len(video) > 1 or any(path.is_dir() for path in video)
+    sources = recordings_of(video, VIDEO) if several else [*video, *([mixture] if mixture else [])]
+    for path in () if several else (*sources, *face, *mouth):
         check_file(path)
-    for path in (source, *face, *mouth, output or source):
+    for path in (*sources, *face, *mouth, *([output] if output else [])):
         if any("\ud800" <= character <= "\udfff" for character in str(path)):
             raise UserError(f"the name {str(path)!a} is not UTF-8, and the files to be written name it; rename it")
     where = _device(device)
     separator = _drawing(method, draws).to(where)
     detector = DlibFaces() if mediapipe is None else MediaPipeFaces(mediapipe)
-    folder = output or default_folder(source)
-    run = partial(separate_mixture, source, face, mouths=mouth) if video is None else partial(separate_file, source)
-    with _bars() as bars:
-        report = run(
-            separator,
-            folder,
-            offscreen=offscreen,
-            seed=seed,
-            detector=detector,
-            stretch=stretch,
-            device=where,
-            watch=_watcher(bars),
-        )
-    spread = ["spread, dB"] * separator.spreads
+
+    settings: dict[str, object] = {}
+    if several:
+        config = hashlib.blake2b(yaml_text(method_config(method)).encode(), digest_size=8).hexdigest()
+        settings = {"method": method, "config": config, "weights": digest(separator)}
+
+    def made(source: Path) -> dict[str, object]:
+        found = {
+            "draws": draws,
+            "seed": seed,
+            "offscreen": offscreen,
+            "stretch": stretch,
+            "faces": type(detector).__name__,
+        }
+        return {**settings, **found, "recording": stamp(source)}
+
+    def run(source: Path, folder: Path) -> SeparationReport:
+        if several:
+            check_file(source)
+        told = {"offscreen": offscreen, "seed": seed, "detector": detector, "stretch": stretch, "device": where}
+        with _bars() as bars:
+            if not video:
+                return separate_mixture(source, face, separator, folder, mouths=mouth, watch=_watcher(bars), **told)
+            kept = made(source) if several else None
+            return separate_file(source, separator, folder, made=kept, watch=_watcher(bars), **told)
+
+    if several:
+        _separate_each(sources, separate_each(sources, run, output or Path(), made, tell))
+        return
+    _tell_voices(run(sources[0], output or default_folder(sources[0])), separator.spreads)
+
+
+def _tell_voices(report: SeparationReport, spreads: bool) -> None:
+    """Print what was made of one recording."""
+    spread = ["spread, dB"] * spreads
     table = Table(Column("file", overflow="fold"), "level, dB", *spread, "face seen, s", box=None)
     for item in report.sources:
         seen = ", ".join(f"{a:.2f}-{b:.2f}" for a, b in item.seen) or "-"
-        apart = [f"{item.spread:.1f}"] * separator.spreads
+        apart = [f"{item.spread:.1f}"] * spreads
         table.add_row(escape(printable(str(item.path))), f"{item.decibels:.1f}", *apart, seen)
     console().print(table)
     for note in report.notes:
         _say(note)
     _say(f"{report.seconds:.1f} s. Open {report.folder / 'report.html'}")
+
+
+def _separate_each(sources: Sequence[Path], outcomes: Iterable[Outcome]) -> None:
+    """Separate recordings and print what became of each, then all in one table.
+
+    Raises:
+        UserError: some failed.
+    """
+    table = Table("recording", "people", "s", Column("voices in", overflow="fold"), box=None)
+    failed = 0
+    for number, outcome in enumerate(outcomes, 1):
+        name = printable(outcome.recording.name)
+        count = f"{number} of {len(sources)}: {name}"
+        if outcome.reason is not None:
+            failed += 1
+            _say(f"{count}: not separated: {outcome.reason}")
+            table.add_row(escape(name), "-", "-", "not separated")
+            continue
+        folder = escape(printable(str(outcome.folder)))
+        if outcome.report is None:
+            _say(f"{count} was separated before")
+            table.add_row(escape(name), "-", "-", f"{folder} (before)")
+            continue
+        people = sum(source.role == SPEAKER for source in outcome.report.sources)
+        _say("\n".join([f"{count}: {people} {'person' if people == 1 else 'people'}", *outcome.report.notes]))
+        table.add_row(escape(name), str(people), f"{outcome.report.seconds:.1f}", folder)
+    console().print(table)
+    if failed:
+        raise UserError(
+            f"{failed} of {len(sources)} recordings could not be separated, for the reasons above; the others are done"
+        )
 
 
 def models() -> None:

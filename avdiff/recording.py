@@ -25,7 +25,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil, log10, sqrt
@@ -162,6 +162,7 @@ class _Recording:
     faces: list[_Face]
     pictures: int = 0  # of the one video that it is; 0 without
     notes: list[str] = field(default_factory=list)
+    made: dict[str, object] = field(default_factory=dict)  # settings, for the record
 
 
 def separate_file(
@@ -174,6 +175,7 @@ def separate_file(
     detector: FaceDetector | None = None,
     stretch: int = 30,
     device: torch.device | str = "cpu",
+    made: Mapping[str, object] | None = None,
     watch: Watch | None = None,
 ) -> SeparationReport:
     """Find every face of a video and separate its voice.
@@ -187,6 +189,7 @@ def separate_file(
         seed: of the sampling noise.
         detector: of faces. None: the one that works without a download.
         stretch: seconds that are separated at a time.
+        made: settings to be kept in tracks.json, of values that JSON has; `made_by` gives them back.
         watch: told of progress.
 
     Raises:
@@ -207,7 +210,7 @@ def separate_file(
                 f"No face was seen for a second or longer in {video}, so there is no one to listen to; "
                 f"give --offscreen 1 to separate one unseen talker from the noise.{_besides(frames.notes)}"
             )
-        recording = _Recording(video, heard, faces, pictures, notes)
+        recording = _Recording(video, heard, faces, pictures, notes, dict(made or {}))
         return _separate(recording, separator, place, offscreen, seed, stretch, device, watch)
 
 
@@ -523,13 +526,24 @@ def _refuse(folder: Path, files: Sequence[str], recording: _Recording) -> None:
             )
 
 
-def default_folder(recording: Path) -> Path:
-    """NAME_separated in the current folder; with a number behind it where that holds the voices of another recording."""
-    number, folder = 1, Path(f"{recording.stem}_separated")
+def default_folder(recording: Path, parent: Path = Path()) -> Path:
+    """NAME_separated in a folder, the current one; with a number behind it where that holds the voices of another recording."""
+    number, folder = 1, parent / f"{recording.stem}_separated"
     while (folder / TRACKS).exists() and _record(folder / TRACKS).get("of") != identity(recording):
         number += 1
-        folder = Path(f"{recording.stem}_separated_{number}")
+        folder = parent / f"{recording.stem}_separated_{number}"
     return folder
+
+
+def made_by(folder: Path) -> dict[str, object] | None:
+    """The settings that the voices in a folder were made with, as `separate_file` was given them; None where it holds none."""
+    made = _record(folder / TRACKS).get("made")
+    return made if isinstance(made, dict) and earlier_files(folder) else None
+
+
+def earlier_files(folder: Path) -> list[str]:
+    """Names of the files that an earlier separation left in a folder, by its own account."""
+    return _files_of(folder / TRACKS)
 
 
 def identity(recording: Path) -> str:
@@ -580,6 +594,7 @@ def _write_tracks(path: Path, recording: _Recording, report: SeparationReport, f
         "boxes": "seconds, left, top, right, bottom; pixels of the file, turned and stretched as it asks",
         "sources": entries,
         "notes": report.notes,
+        **({"made": recording.made} if recording.made else {}),
         "files": files,
     }
     text, *parts = re.split(r'"\\u0000(\d+)"', json.dumps(content, indent=1))
@@ -655,4 +670,13 @@ def _still(recording: _Recording, names: Sequence[str]) -> bytes | None:
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-__all__ = ["SeparatedSource", "SeparationReport", "Watch", "default_folder", "separate_file", "separate_mixture"]
+__all__ = [
+    "SeparatedSource",
+    "SeparationReport",
+    "Watch",
+    "default_folder",
+    "earlier_files",
+    "made_by",
+    "separate_file",
+    "separate_mixture",
+]

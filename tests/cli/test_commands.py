@@ -154,6 +154,31 @@ def test_a_mistake_is_one_sentence(
     assert sentence in output.err
 
 
+def test_several_recordings_are_separated_and_those_that_fail_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.unit.test_recording import Shares, Squares, film, picture
+
+    monkeypatch.setattr("avdiff.commands._drawing", lambda method, draws: Shares())
+    monkeypatch.setattr("avdiff.video.faces.DlibFaces", Squares)
+    monkeypatch.setattr("avdiff.recording.png", lambda figure: b"\x89PNG")
+    (tmp_path / "broken.mp4").write_text("a film")
+    film(tmp_path / "[talk].mkv", [picture()] * 30)
+    command = ("separate", str(tmp_path), "--output", str(tmp_path / "out"))
+    assert run(monkeypatch, *command) == 2
+    told = capsys.readouterr()
+    assert "1 of 2 recordings" in told.err
+    assert "broken.mp4: not separated: " in told.out
+    assert "[talk].mkv: 2 people" in told.out
+    assert (tmp_path / "out" / "[talk]_separated" / "person2.wav").is_file()
+    assert run(monkeypatch, *command) == 2
+    assert "[talk].mkv was separated before" in capsys.readouterr().out
+    (tmp_path / "broken.mp4").unlink()
+    assert run(monkeypatch, *command) == 0
+    assert run(monkeypatch, *command, "--seed", "1") == 0
+    assert "[talk].mkv: 2 people" in capsys.readouterr().out.split("before")[-1]
+
+
 def test_a_gpu_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ ORDER = (
         "results",
         "recording",
         "api",
+        "batch",
         "demo",
     ),
     *("prepare", "commands", "cli"),
