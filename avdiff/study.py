@@ -474,7 +474,7 @@ def _efforts(
 ) -> list[Effort]:
     found = list[Effort]()
     for label, entry in study.methods.items():
-        told = {f"paper_{name}": of for name, of in paper.get(entry.paper or "", {}).items()}
+        told: dict[str, Any] = {f"paper_{name}": of for name, of in paper.get(entry.paper or "", {}).items()}
         cells = [cell for cell in scored if (cell.data, cell.label) == (data, label)]
         reasons = {reason for cell, reason in failures.items() if (cell.data, cell.label) == (data, label)}
         if reasons:

@@ -18,7 +18,7 @@ import numpy as np
 
 from avdiff.errors import UserError
 from avdiff.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_FPS
-from datamodules.synthetic.corpus import SHAPES, Made
+from datamodules.synthetic.corpus import SHAPES, Made, Shapes
 from datamodules.synthetic.espeak import Espeak
 from datamodules.synthetic.kokoro import RATE, SAMPLES
 from datamodules.synthetic.natural import draw_natural_voice, espeak, kokoro, utterance
@@ -29,7 +29,11 @@ from datamodules.synthetic.talkers import level
 from datamodules.synthetic.visemes import SILENCE, phoneme_track
 
 SILENT = ("sil", "sp")
-REVOICED = {**SHAPES, "seen": ((100,), np.bool_), "lengths": ((), np.int64)}  # of a clip, see `datamodules.clips`
+REVOICED: Shapes = {
+    **SHAPES,
+    "seen": ((100,), np.bool_),
+    "lengths": ((), np.int64),
+}  # of a clip, see `datamodules.clips`
 _UNITS = 25_000  # a second, in alignments
 _LATER = (
     0.03  # s that words are said after their alignment: the original's envelope is followed best so, on 16 clips of s1

@@ -102,7 +102,7 @@ class WavList(MixtureList):
     def version(self, index: int) -> str:
         line = [*self._lines.values()][index]
         files = {name: (str(file.resolve()), *stamp(file)) for name, file in sorted(line.sources.items())}
-        mixture = "sum" if line.whole else None
+        mixture: str | list[object] | None = "sum" if line.whole else None
         if line.mixture is not None:
             mixture = [str(line.mixture.resolve()), *stamp(line.mixture)]
         return json.dumps([line.condition, files, line.transcripts, mixture], sort_keys=True)

@@ -87,7 +87,7 @@ class Muon(torch.optim.Optimizer):
                 state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
             state["step"] += 1
         first, second = group["betas"]
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         means, squares = ([self.state[weight][name] for weight in weights] for name in ("mean", "square"))
         torch._foreach_lerp_(means, gradients, 1 - first)
         torch._foreach_mul_(squares, second)
@@ -97,7 +97,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_sqrt_(deviations)
         torch._foreach_add_(deviations, group["eps"])
         rates = [-group["lr"] / (1 - first**step) for step in steps]
-        torch._foreach_addcdiv_(weights, means, deviations, rates)
+        torch._foreach_addcdiv_([*weights], means, deviations, rates)
 
 
 def polar(matrix: Tensor, rounds: int = 5) -> Tensor:

@@ -56,7 +56,8 @@ class Kokoro:
             voices: names, with weights that sum to 1.
             count: tokens that are said.
         """
-        return np.sum([weight * self._table(name)[count] for name, weight in voices], axis=0, dtype=np.float32)
+        weights, tables = [weight for _, weight in voices], np.stack([self._table(name)[count] for name, _ in voices])
+        return np.tensordot(np.asarray(weights, np.float32), tables, 1)
 
     def durations(self, text: str, voices: Sequence[tuple[str, float]], speed: float) -> np.ndarray:
         """Frames of each token, and of the silences around them: (n + 2,) float32, whole numbers.

