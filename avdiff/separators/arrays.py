@@ -173,7 +173,7 @@ def _found(
 ) -> tuple[Tensor, Tensor]:
     """As `_given`, of everyone who is seen in the frames of a video."""
     shapes = {np.shape(frame) for frame in (frames[0], frames[-1])} if len(frames) else {()}
-    shape = shapes.pop()
+    shape: tuple[int, ...] = shapes.pop()
     if shapes or len(shape) != 3 or shape[2] != 3 or np.asarray(frames[0]).dtype != np.uint8:
         raise UserError("frames are no RGB pictures; give uint8 of shape (F, height, width, 3)")
     index = _indices(len(frames), fps, duration, count, "frames").tolist()
