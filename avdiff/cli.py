@@ -433,6 +433,15 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("folder", type=Path, help="with the recordings, searched below too")
         sub.add_argument("output", type=Path, help="folder for the clips: train and val")
         excluding(sub)
+        if name == "speech":
+            sub.add_argument(
+                "--least-range",
+                type=float,
+                metavar="DB",
+                help="leave out clips whose frames span less, from the quietest tenth to the loudest twentieth, and those "
+                "of less than 2 s: recordings with a noise floor",
+            )
+            sub.add_argument("--stride", type=int, default=1, help="take one clip in so many")
 
     sub = kind(
         "enrolment",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +62,9 @@ class Work:
             raise UserError(f"--patience is {self.patience:g}; give seconds, more than 0")
 
 
-def _at_least(least: int, given: Mapping[str, int | None]) -> None:
+def _at_least(least: int, given: Mapping[str, float | None]) -> None:
     for name, number in given.items():
-        if number is not None and number < least:
+        if number is not None and not number >= least:
             raise UserError(f"{name} is {number}; give at least {least}")
 
 
@@ -289,11 +290,26 @@ def videos(folder: Path, output: Path, exclude: Sequence[str]) -> None:
     _clip_folders(files, output, lambda files, left_out: video_clips(files, left_out, detector))
 
 
-def speech(folder: Path, output: Path, exclude: Sequence[str]) -> None:
-    """Speech without video, as clips of up to 4 s."""
-    from datamodules.real import AUDIO, VIDEO, audio_clips
+def speech(
+    folder: Path, output: Path, exclude: Sequence[str], least_range: float | None = None, stride: int = 1
+) -> None:
+    """Speech without video, as clips of up to 4 s.
 
-    _clip_folders(_files(folder, (*AUDIO, *VIDEO), exclude), output, audio_clips)
+    Args:
+        least_range: dB that a clip's frames span at least, see `datamodules.real.level_range`; clips of less than 2 s then stay
+            out, too. None for all clips.
+        stride: one clip in so many is taken.
+    """
+    from datamodules.real import AUDIO, VIDEO, audio_clips, wide_ranged
+
+    _at_least(1, {"--stride": stride})
+    _at_least(0, {"--least-range": least_range})
+
+    def clips(files: Iterable[Path], left_out: Callable[[str], None]) -> Iterable[ShortClip]:
+        found = islice(audio_clips(files, left_out), 0, None, stride)
+        return found if least_range is None else wide_ranged(found, least_range)
+
+    _clip_folders(_files(folder, (*AUDIO, *VIDEO), exclude), output, clips)
 
 
 def noise(folder: Path, output: Path, exclude: Sequence[str]) -> None:

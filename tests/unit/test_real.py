@@ -10,8 +10,8 @@ import pytest
 
 from avdiff.audio.io import write_wav
 from avdiff.errors import UserError
-from avdiff.prepare import noise
-from datamodules.real import AUDIO, VIDEO, audio_clips, find, video_clips, write_clips
+from avdiff.prepare import noise, speech
+from datamodules.real import AUDIO, VIDEO, audio_clips, find, level_range, video_clips, wide_ranged, write_clips
 from tests.media import grey, write_media
 
 RATE = 16_000
@@ -174,3 +174,25 @@ def test_clips_that_cannot_be_written_leave_those_of_an_earlier_run(
     assert failed.value.filename == str(tmp_path / "lengths.npy")
     assert (tmp_path / "audio.npy").read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == {"audio.npy", "lengths.npy"}
+
+
+def test_clips_with_a_noise_floor_stay_out() -> None:
+    rng = np.random.default_rng(0)
+    voice = rng.normal(0, 0.1, 48_000) * (np.arange(48_000) // 8_000 % 2)
+    quiet, noisy = (voice + rng.normal(0, floor, 48_000) for floor in (1e-4, 1e-2))
+    assert abs(level_range(quiet) - 60) < 1.5
+    assert abs(level_range(noisy) - 20) < 1.5
+    kept = [*wide_ranged([(clip, None, None) for clip in (quiet, noisy, quiet[:31_000])], 40)]
+    assert len(kept) == 1
+    assert kept[0][0] is quiet
+
+
+def test_one_clip_in_so_many(tmp_path: Path) -> None:
+    for name in range(3):
+        write_wav(tmp_path / f"{name}.wav", sound(9.0, name), RATE)
+    speech(tmp_path, tmp_path / "out", (), stride=2)
+    assert len(np.load(tmp_path / "out" / "train" / "audio.npy")) == 3  # of two files of three
+    with pytest.raises(UserError, match="--stride"):
+        speech(tmp_path, tmp_path / "none", (), stride=0)
+    with pytest.raises(UserError, match="--least-range"):
+        speech(tmp_path, tmp_path / "none", (), least_range=float("nan"))
