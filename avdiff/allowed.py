@@ -7,7 +7,11 @@ about are taken, and what a user allows with `--allow`.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from types import ModuleType
 
 from jsonargparse import set_parsing_settings
 
@@ -86,8 +90,30 @@ def refusal(account: str) -> str | None:
     """What to tell a user, where a parser's account of an error says that a name was refused."""
     if (found := _DENIED.search(account)) is None:
         return None
-    name = found[1]
+    given, name = found[1], _origin(found[1])
+    how = "" if name == given else f"which is {name}, "
+    call = "" if name == given else f"name it {name} and "
     return (
-        f"it names {name}, and only classes of {', '.join(dict.fromkeys(p.split('.')[0] for p in PACKAGES))} are taken from "
-        f"a file; if you wrote it or know what it does, add --allow {name.rpartition('.')[0] or name}"
+        f"it names {given}, {how}and only classes of {', '.join(dict.fromkeys(p.split('.')[0] for p in PACKAGES))} are taken "
+        f"from a file; if you wrote it or know what it does, {call}add --allow {name.rpartition('.')[0] or name}"
     )
+
+
+def _origin(path: str) -> str:
+    """Where lies what an import path reaches by way of a module that another one imports: os.system for avdiff.cli.os.system.
+
+    Only modules of the project are imported to find out, and those looked at that are there.
+    """
+    parts, reached = path.split("."), ""
+    for count in range(1, len(parts)):
+        name = ".".join(parts[:count])
+        if parts[0] in ("avdiff", "datamodules"):
+            with suppress(ImportError):
+                import_module(name)
+        reached = name if name in sys.modules else reached
+    if not reached:
+        return path
+    module, rest = sys.modules[reached], parts[len(reached.split(".")) :]
+    while len(rest) > 1 and isinstance(inner := vars(module).get(rest[0]), ModuleType):
+        module, rest = inner, rest[1:]
+    return ".".join([module.__name__, *rest])

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -477,13 +478,26 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
 def _lightning(arguments: Sequence[str] | None) -> None:
     """Hand over to LightningCLI. On several devices each process runs the same command line."""
     import lightning.pytorch as pl
+    from jsonargparse import ActionConfigFile
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     from avdiff.allowed import allow, refusal
+    from avdiff.files import packaged
     from avdiff.lit.guards import StoppedByHand, guarded, not_numbers, sentence, something_to_validate
     from avdiff.lit.wandb_run import no_run_left, resume_run
+    from avdiff.schema import read_yaml
 
     stopped = StoppedByHand()
+
+    class ConfigFile(ActionConfigFile):
+        """--config: a file of the package too, and none that is damaged."""
+
+        def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+            with suppress(OSError):  # of a text that is no name: settings may be given themselves
+                if (file := packaged(Path(values))).is_file():
+                    read_yaml(file, "configuration")
+                    values = str(file)
+            super().__call__(parser, cfg, values, option_string)
 
     class Parser(LightningArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -495,6 +509,11 @@ def _lightning(arguments: Sequence[str] | None) -> None:
             raise UserError(f"{_plain(message)}; see {parser.prog.replace(' [options]', '')} --help") from ex
 
     class CLI(LightningCLI):
+        def init_parser(self, **settings: Any) -> LightningArgumentParser:
+            parser = Parser(**{"dump_header": [f"lightning.pytorch=={pl.__version__}"], **settings})
+            parser.add_argument("-c", "--config", action=ConfigFile, help="a YAML file of settings; repeat to compose")
+            return parser
+
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.add_argument("--allow", metavar="MODULE", type=str | None, help=ALLOW)  # read by `_allowed`
 
@@ -535,7 +554,6 @@ def _lightning(arguments: Sequence[str] | None) -> None:
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 save_config_kwargs={"overwrite": True},
-                parser_class=Parser,
                 parser_kwargs={"prog": "avdiff"},
                 args=None if arguments is None else list(arguments),
             )

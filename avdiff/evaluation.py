@@ -192,7 +192,7 @@ def read_estimates(folder: Path, key: str, layout: tuple[Role, ...], samples: in
             reasons[name] = missing
             continue
         try:
-            found, rate = soundfile.read(file, dtype="float32", always_2d=True)
+            found, rate = soundfile.read(os.fsencode(file), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             reasons[name] = f"the estimate cannot be read: {error.error_string}"
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ class Sound:
     def _known(self) -> bool:
         """Whether libsndfile reads the file. It finds no samples where a writer left 0 for their number: FFmpeg does."""
         try:
-            with soundfile.SoundFile(self.path) as file:
+            with soundfile.SoundFile(os.fsencode(self.path)) as file:
                 self.rate, self.channels = file.samplerate, file.channels
                 return file.frames > 0
         except (soundfile.LibsndfileError, TypeError):  # TypeError: of headerless samples it asks for the rate
@@ -72,7 +73,7 @@ class Sound:
             self.notes += self._track.notes
             return
         done = 0
-        with soundfile.SoundFile(self.path) as file:
+        with soundfile.SoundFile(os.fsencode(self.path)) as file:
             promised = _promised(file)
             try:
                 # Not by blocks(), which asks how many samples are left: of some formats none can be sought.

@@ -165,6 +165,8 @@ def sentence(error: BaseException) -> str | None:
         )
     if isinstance(error, MisconfigurationException):
         return text
+    if type(error).__name__ == "PathError":  # jsonargparse's, of the configuration that it leaves beside the results
+        return f"{text}; give another file or folder"
     frames = list(_frames(error.__traceback__))
     for frame in frames:
         if _module(frame).endswith(".checkpoint_connector") and frame.f_code.co_name.startswith("restore"):

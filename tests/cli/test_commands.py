@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import yaml
 from rich.table import Table
 
 from avdiff.cli import main
@@ -177,6 +178,42 @@ def test_several_recordings_are_separated_and_those_that_fail_are_counted(
     assert run(monkeypatch, *command) == 0
     assert run(monkeypatch, *command, "--seed", "1") == 0
     assert "[talk].mkv: 2 people" in capsys.readouterr().out.split("before")[-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"\xc3\x28\x00\xff", "not UTF-8"),
+        (b"model: [", "no YAML"),
+        (b"a: " + b"[" * 3000 + b"]" * 3000, "too deep"),
+        (b"trainer: {max_steps: 1, max_steps: 2}", "'max_steps' is given twice"),
+    ],
+)
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_a_damaged_configuration_is_told_by_its_name(
+    command: str,
+    content: bytes,
+    fault: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    assert run(monkeypatch, command, f"--config={file}") == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"avdiff: {file} is no configuration: ")
+    assert fault in told
+    assert told.count("\n") == 1
+
+
+def test_configurations_of_the_package_are_found_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = ("experiments/predict.yaml", "experiments/methods/nmf.yaml")
+    assert run(monkeypatch, "predict", *(f"--config={file}" for file in files), "--print_config") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == "avdiff.lit.separation.SeparationModule"
 
 
 def test_a_gpu_that_is_not_there(

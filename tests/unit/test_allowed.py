@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from avdiff.allowed import is_allowed
+from avdiff.allowed import is_allowed, refusal
 from avdiff.cli import main
 from avdiff.errors import UserError
 from avdiff.methods import load_method
@@ -50,6 +51,20 @@ def test_a_method_file_names_only_what_is_allowed(tmp_path: Path, name: str) -> 
     file = stranger(tmp_path, class_path=name, init_args={})
     with pytest.raises(UserError, match=f"names .*{name.rpartition('.')[2]}.*--allow"):
         load_method(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("avdiff.methods.pkgutil.os.system", "which is os.system, .*name it os.system and add --allow os$"),
+        ("datamodules.real.np.load", "which is numpy.load, .*name it numpy.load and add --allow numpy$"),
+        ("their_package.priors.Prior", "if you wrote it or know what it does, add --allow their_package.priors$"),
+    ],
+)
+def test_what_is_reached_through_other_modules_is_told_by_its_own_name(name: str, advice: str) -> None:
+    told = refusal(f"Importing '{name}' is not allowed, denied by the '*' entry")
+    assert told is not None
+    assert re.search(advice, told), told
 
 
 def test_a_module_beside_the_file_is_not_even_imported(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
 from torch.utils.data import DataLoader
@@ -136,6 +137,16 @@ def test_a_fault_of_the_program_is_none_of_the_users() -> None:
     with pytest.raises(ValueError, match="a bug") as caught:
         broken()
     assert sentence(caught.value) is None
+
+
+def test_a_configuration_that_cannot_be_left_beside_the_results_is_told(tmp_path: Path) -> None:
+    parser = ArgumentParser()
+    with pytest.raises(TypeError) as refused:  # as where the folder may not be written to
+        parser.save(parser.get_defaults(), str(tmp_path / "none" / "config.yaml"))
+    told = sentence(refused.value)
+    assert told is not None
+    assert str(tmp_path / "none" / "config.yaml") in told
+    assert "give another file or folder" in told
 
 
 def test_a_mistake_found_by_a_loader_is_told_alone() -> None:

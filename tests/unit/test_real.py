@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import av
@@ -111,6 +112,14 @@ def test_a_file_that_gives_no_clip_is_told_with_its_name(value: float | None, re
     assert len(told) == 1
     assert "2/a.wav" in told[0]
     assert reason in told[0]
+
+
+def test_a_name_that_is_no_utf8_is_read(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", sound(), RATE)
+    odd = (tmp_path / "a.wav").rename(tmp_path / os.fsdecode(b"rain\xff.wav"))
+    told: list[str] = []
+    assert len(list(audio_clips([odd], told.append))) == 1
+    assert not told
 
 
 def test_a_decoder_that_fails_in_its_own_way_stops_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
