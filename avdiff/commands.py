@@ -97,7 +97,7 @@ def separate(
     offscreen: int,
     output: Path | None,
     stretch: int,
-    mediapipe: Path | None,
+    faces: str,
     device: str,
     method: str,
     draws: int | None,
@@ -111,7 +111,7 @@ def separate(
     from avdiff.methods import method_config
     from avdiff.recording import default_folder, separate_file, separate_mixture
     from avdiff.video.decode import check_file
-    from avdiff.video.faces import DlibFaces, MediaPipeFaces
+    from avdiff.video.detectors import find_detector
     from datamodules.real import VIDEO
 
     if not video and mixture is None and len(mouth) == 1 and not face:
@@ -134,7 +134,7 @@ def separate(
             raise UserError(f"the name {str(path)!a} is not UTF-8, and the files to be written name it; rename it")
     where = _device(device)
     separator = _drawing(method, draws).to(where)
-    detector = DlibFaces() if mediapipe is None else MediaPipeFaces(mediapipe)
+    detector = find_detector(faces)
 
     settings: dict[str, object] = {}
     if several:
@@ -686,7 +686,7 @@ def recordings(
     from avdiff.metrics.table import Row, figure
     from avdiff.recording import separate_file, separate_mixture
     from avdiff.separators.base import NotSeparated
-    from avdiff.video.faces import DlibFaces
+    from avdiff.video.detectors import find_detector
     from avdiff.video.remembered import RememberedFaces
     from datamodules.recordings import KNOWN, STRANGERS, VOICES, RecordedMixtures
     from datamodules.synthetic.corpus import cache_folder
@@ -695,7 +695,7 @@ def recordings(
         raise UserError(f"--clips is {clips}; give at least 1")
     cases = RecordedMixtures(data, output / "input", clips, part or (KNOWN, STRANGERS))
     separator = load_method(method, set)
-    detector = RememberedFaces(DlibFaces(), cache_folder().with_name("faces") / "recordings.npz")
+    detector = RememberedFaces(find_detector(), cache_folder().with_name("faces") / "recordings.npz")
     rows: list[Row] = []
     with _bars() as bars:
         watch = _watcher(bars)

@@ -131,10 +131,11 @@ def voxceleb2(
     val_speakers: int,
     seed: int,
     crops: str,
-    mediapipe: Path | None,
+    faces: str,
     work: Work,
 ) -> None:
     """VoxCeleb2, or its English part, with aligned mouths."""
+    from avdiff.video.detectors import resolve
     from datamodules.talkers import WholeVideos
     from datamodules.voxceleb2 import Splits, all_clips, items, read_genders, read_list
 
@@ -142,9 +143,10 @@ def voxceleb2(
     splits = Splits(test_clips, val_clips, val_speakers, seed)
     names = all_clips(root) if english is None else read_list(english)
     found = items(root, names, splits, read_genders(genders) if genders else {})
-    settings = {"dataset": "voxceleb2", "splits": vars(splits), "detector": _detector(mediapipe)}
+    detector = resolve(faces)
+    settings = {"dataset": "voxceleb2", "splits": vars(splits), "detector": detector}
     Console().print(f"{len(found)} of {len(names)} clips; the others are of speakers who are held out")
-    run(found, WholeVideos(mediapipe), output, work, settings, _codec(crops))
+    run(found, WholeVideos(detector), output, work, settings, _codec(crops))
 
 
 def faces(
@@ -153,10 +155,11 @@ def faces(
     exclude: Sequence[str],
     val: float,
     crops: str,
-    mediapipe: Path | None,
+    faces: str,
     work: Work,
 ) -> None:
     """Any folder of videos: every stretch in which one person is seen."""
+    from avdiff.video.detectors import resolve
     from datamodules.real import VIDEO
     from datamodules.talkers import LoneTalkers
     from datamodules.talking_faces import items
@@ -164,8 +167,9 @@ def faces(
     if not 0 <= val < 1:
         raise UserError(f"--val is {val:g}; give a share from 0 to less than 1, such as 0.05")
     files = _files(folder, VIDEO, exclude)
-    settings = {"dataset": "faces", "detector": _detector(mediapipe)}
-    run(items(folder, files, val, output), LoneTalkers(mediapipe), output, work, settings, _codec(crops))
+    detector = resolve(faces)
+    settings = {"dataset": "faces", "detector": detector}
+    run(items(folder, files, val, output), LoneTalkers(detector), output, work, settings, _codec(crops))
 
 
 def features(
@@ -282,10 +286,10 @@ def _files(folder: Path, suffixes: Sequence[str], exclude: Sequence[str]) -> lis
 
 def videos(folder: Path, output: Path, exclude: Sequence[str]) -> None:
     """Talkers who are seen, as clips of up to 4 s. GRID's clips of the names that are kept for testing stay out."""
-    from avdiff.video.faces import DlibFaces
+    from avdiff.video.detectors import find_detector
     from datamodules.real import VIDEO, held_out, video_clips
 
-    detector = DlibFaces()
+    detector = find_detector()
     files = _files(folder, VIDEO, [*exclude, *(f"{name}.*" for name in sorted(held_out()))])
     _clip_folders(files, output, lambda files, left_out: video_clips(files, left_out, detector))
 
@@ -401,10 +405,6 @@ def _clip_folders(
                 highlight=False,
                 soft_wrap=True,
             )
-
-
-def _detector(mediapipe: Path | None) -> str:
-    return "dlib" if mediapipe is None else "mediapipe"
 
 
 def _codec(name: str) -> MouthCodec:

@@ -52,7 +52,8 @@ from avdiff.spool import Arrays, Spool
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Role
 from avdiff.video.crops import as_pictures, given_talker
 from avdiff.video.decode import SILENT, VideoFrames, probe
-from avdiff.video.faces import DlibFaces, FaceDetector
+from avdiff.video.detectors import find_detector
+from avdiff.video.faces import FaceDetector
 from avdiff.video.mux import draw_people, write_video
 from avdiff.video.talkers import Talker, find_talkers
 from avdiff.video.tracking import Person
@@ -187,7 +188,7 @@ def separate_file(
             others are touched: where one has the name of a file to be written, that is an error.
         offscreen: talkers who are not seen, 0 or 1.
         seed: of the sampling noise.
-        detector: of faces. None: the one that works without a download.
+        detector: of faces. None: the best that is installed (`avdiff.video.detectors`).
         stretch: seconds that are separated at a time.
         made: settings to be kept in tracks.json, of values that JSON has; `made_by` gives them back.
         watch: told of progress.
@@ -203,8 +204,9 @@ def separate_file(
     with results_folder(folder, TRACKS, _files_of, [video]) as place:
         notes: list[str] = []
         heard = _listen(sound, place, notes)
-        faces, frames, pictures = _faces(video, detector or DlibFaces(), watch, Arrays(place.work))
-        notes += frames.notes
+        detector = detector or find_detector()
+        faces, frames, pictures = _faces(video, detector, watch, Arrays(place.work))
+        notes += [*frames.notes, *detector.notes]
         if not faces and not offscreen:
             raise UserError(
                 f"No face was seen for a second or longer in {video}, so there is no one to listen to; "
@@ -259,7 +261,7 @@ def separate_mixture(
     with results_folder(folder, TRACKS, _files_of, [mixture, *files]) as place:
         notes: list[str] = []
         heard = _listen(sound, place, notes)
-        detector = detector or DlibFaces() if videos else None
+        detector = detector or find_detector() if videos else None
         arrays = Arrays(place.work)
         talkers = []
         for path in videos:
@@ -275,6 +277,7 @@ def separate_mixture(
             if len(found) > 1:
                 notes.append(f"{path.name} shows {len(found)} people; the one seen longest is taken as the talker.")
         talkers += [_mouth(mouth, f"mouth {k + 1}", watch, arrays, notes) for k, mouth in enumerate(cropped)]
+        notes += detector.notes if detector is not None else ()
         recording = _Recording(mixture, heard, talkers, 0, notes)
         return _separate(recording, separator, place, offscreen, seed, stretch, device, watch)
 

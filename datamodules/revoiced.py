@@ -222,9 +222,9 @@ def mouths(video: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def _detector() -> Any:
-    from avdiff.video.faces import DlibFaces
+    from avdiff.video.detectors import find_detector
 
-    return DlibFaces()
+    return find_detector()
 
 
 def _filled(array: np.ndarray) -> np.ndarray:

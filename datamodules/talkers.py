@@ -15,7 +15,8 @@ from avdiff.audio.io import resample
 from avdiff.errors import UserError
 from avdiff.types import SAMPLE_RATE, SAMPLES_PER_FRAME, VIDEO_FPS
 from avdiff.video.decode import VideoFrames, probe, read_track
-from avdiff.video.faces import DlibFaces, Face, FaceDetector, MediaPipeFaces
+from avdiff.video.detectors import AUTO, find_detector
+from avdiff.video.faces import Face, FaceDetector
 from avdiff.video.talkers import Talker, find_talkers, seen_longest
 from datamodules.packs import Clip
 from datamodules.preparation import Item, Maker, Stopwatch, Unusable
@@ -25,9 +26,9 @@ SHORTEST = VIDEO_FPS  # pictures of a clip
 
 
 @lru_cache(maxsize=1)
-def _detector(mediapipe: Path | None) -> FaceDetector:
+def _detector(faces: str) -> FaceDetector:
     """One for all videos of a process: it takes a second to load."""
-    return DlibFaces() if mediapipe is None else MediaPipeFaces(mediapipe)
+    return find_detector(faces)
 
 
 class _Watched(FaceDetector):
@@ -45,6 +46,10 @@ class _Watched(FaceDetector):
         with self.watch("points"):
             return self.inner.align(frame, box)
 
+    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+        with self.watch("points"):
+            return self.inner.follow(frame, face)
+
     def describe(self, frame: np.ndarray, face: Face) -> np.ndarray | None:
         with self.watch("identity"):
             return self.inner.describe(frame, face)
@@ -59,7 +64,7 @@ class _Film:
     pictures: int
 
 
-def _read(path: Path, watch: Stopwatch, mediapipe: Path | None) -> _Film:
+def _read(path: Path, watch: Stopwatch, faces: str) -> _Film:
     """Everything of a video.
 
     Raises:
@@ -93,7 +98,7 @@ def _read(path: Path, watch: Stopwatch, mediapipe: Path | None) -> _Film:
             yield frame
 
     with watch("track and crop"):
-        talkers = find_talkers(watched, _Watched(_detector(mediapipe), watch))
+        talkers = find_talkers(watched, _Watched(_detector(faces), watch))
     if frames.notes:
         raise Unusable("damaged", frames.notes[0])
     if not count:
@@ -111,13 +116,13 @@ class _Videos(Maker):
     """Makes clips of videos with one detector.
 
     Args:
-        mediapipe: the model of `MediaPipeFaces`; None for the detector that needs none.
+        faces: the detector, one of `avdiff.video.detectors.CHOICES`.
     """
 
-    mediapipe: Path | None = None
+    faces: str = AUTO
 
     def begin(self) -> None:
-        _detector(self.mediapipe)
+        _detector(self.faces)
 
 
 @dataclass(frozen=True)
@@ -125,11 +130,11 @@ class WholeVideos(_Videos):
     """One clip a video, with the person who is seen longest: for videos that are of one talker each.
 
     Args:
-        mediapipe: the model of `MediaPipeFaces`; None for the detector that needs none.
+        faces: the detector, one of `avdiff.video.detectors.CHOICES`.
     """
 
     def make(self, item: Item, watch: Stopwatch) -> Sequence[Clip]:
-        film = _read(item.path, watch, self.mediapipe)
+        film = _read(item.path, watch, self.faces)
         mouth, seen = seen_longest(film.talkers).mouth(0, film.pictures)
         if not seen.any():
             raise Unusable("no face", f"no face was seen in {item.path} while there was sound")
@@ -142,14 +147,14 @@ class LoneTalkers(_Videos):
     """Every stretch of a video in which exactly one person is seen is a clip: of others the sound may hold the voice too.
 
     Args:
-        mediapipe: the model of `MediaPipeFaces`; None for the detector that needs none.
+        faces: the detector, one of `avdiff.video.detectors.CHOICES`.
         longest: seconds of a clip; a longer stretch is cut.
     """
 
     longest: float = 60.0
 
     def make(self, item: Item, watch: Stopwatch) -> Sequence[Clip]:
-        film = _read(item.path, watch, self.mediapipe)
+        film = _read(item.path, watch, self.faces)
         seen = np.stack([talker.person.seen(film.pictures) for talker in film.talkers])
         alone = seen & (seen.sum(0) == 1)
         clips: list[Clip] = []

@@ -111,17 +111,9 @@ class ConditionalDiffusionPrior(DiffusionPrior):
 
 
 class BoundPrior(Protocol):
-    """A product of priors tied to one observation: all that a sampler knows of them. No sampler changes it."""
+    """A product of priors tied to one observation: all that a sampler knows of them."""
 
-    @property
-    def sigma_data(self) -> float:
-        """Std of the data in waveform units."""
-        ...
-
-    @property
-    def noise(self) -> Tensor:
-        """(K,) bool: the sources that are noise. All others are voices."""
-        ...
+    sigma_data: float
 
     @property
     def evaluations(self) -> int:
@@ -155,9 +147,6 @@ class BoundPrior(Protocol):
         """
         ...
 
-    def rescaled(self, gains: Tensor) -> BoundPrior:
-        """The product of priors by which every source is that much louder: factors of amplitudes, (B, K).
-
-        Its evaluations are counted with those of this one.
-        """
+    def rescale(self, gains: Tensor) -> None:
+        """From now on every source is that much louder a priori: factors of amplitudes, (B, K)."""
         ...

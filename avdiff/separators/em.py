@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -30,19 +30,12 @@ class EMSeparator(Separator):
     def __init__(self, model: MixtureEM) -> None:
         super().__init__()
         self.model = model
-
-    @property
-    def visual_input(self) -> str:
-        return self.model.visual_input
-
-    def restricted(self, speakers: Sequence[int]) -> EMSeparator:
-        return EMSeparator(self.model.restricted(speakers))
+        self.visual_input = model.visual_input  # type: ignore[misc]  # the model's
 
     @torch.no_grad()
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         started = time.perf_counter()
         mixture, prior = observation.mixture, self.model.prior
-        observation.require_rate(prior.sample_rate)
         rms = mixture.square().mean(-1, keepdim=True).sqrt()
         unit = torch.where(rms > _SILENCE, rms, 0.0)  # silence comes back as silence
         spectrum = prior.transform(torch.where(unit > 0, mixture / unit, 0.0))
@@ -58,7 +51,7 @@ class EMSeparator(Separator):
         found = self.model.estimate(power, observation, rng=rng, watch=watch)
         info = {
             "evaluations": found.evaluations,
+            "costs": found.costs,
             "seconds": time.perf_counter() - started,
         }
-        figures = [{"costs": costs} for costs in found.costs]
-        return separation(observation, heard(found.shares), info, figures=figures)
+        return separation(observation, heard(found.shares), info)

@@ -22,7 +22,7 @@ class RememberedFaces(FaceDetector):
 
     def __init__(self, inner: FaceDetector, file: Path | None = None) -> None:
         self.inner, self.file = inner, file
-        self.stride, self.same_person = inner.stride, inner.same_person
+        self.stride, self.same_person, self.notes = inner.stride, inner.same_person, inner.notes
         self._known = {} if file is None else load_cached(file)
         self._saved = len(self._known)
 
@@ -30,14 +30,13 @@ class RememberedFaces(FaceDetector):
         return self._remembered("detect", frame, None, lambda: self.inner.detect(frame))
 
     def align(self, frame: np.ndarray, box: np.ndarray) -> Face | None:
-        def asked() -> list[Face]:
-            face = self.inner.align(frame, box)
-            return [] if face is None else [face]
+        return self._one("align", frame, box, lambda: self.inner.align(frame, box))
 
-        return next(iter(self._remembered("align", frame, box, asked)), None)
+    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+        return self._one("follow", frame, _row(face), lambda: self.inner.follow(frame, face))
 
     def describe(self, frame: np.ndarray, face: Face) -> np.ndarray | None:
-        key = self._key("describe", frame, np.concatenate([face.box, face.landmarks.ravel()]))
+        key = self._key("describe", frame, _row(face))
         if key not in self._known:
             told = self.inner.describe(frame, face)
             self._known[key] = np.zeros(0) if told is None else told
@@ -50,13 +49,20 @@ class RememberedFaces(FaceDetector):
                 np.savez(out, **self._known)  # type: ignore[arg-type]
             self._saved = len(self._known)
 
+    def _one(self, what: str, frame: np.ndarray, more: np.ndarray, ask: Callable[[], Face | None]) -> Face | None:
+        def asked() -> list[Face]:
+            face = ask()
+            return [] if face is None else [face]
+
+        return next(iter(self._remembered(what, frame, more, asked)), None)
+
     def _remembered(
         self, what: str, frame: np.ndarray, box: np.ndarray | None, ask: Callable[[], list[Face]]
     ) -> list[Face]:
         key = self._key(what, frame, box)
         if key not in self._known:
             faces = ask()
-            rows = [np.concatenate([face.box, face.landmarks.ravel()]) for face in faces]
+            rows = [_row(face) for face in faces]
             self._known[key] = np.stack(rows).astype(float) if rows else np.zeros((0, 4 + 2 * POINTS))
         return [Face(row[:4].copy(), row[4:].reshape(POINTS, 2).copy()) for row in self._known[key]]
 
@@ -66,3 +72,7 @@ class RememberedFaces(FaceDetector):
         if more is not None:
             digest.update(np.asarray(more, float).tobytes())
         return digest.hexdigest()
+
+
+def _row(face: Face) -> np.ndarray:
+    return np.concatenate([face.box, face.landmarks.ravel()])

@@ -160,10 +160,12 @@ class FaceTracker:
 
     def _fill(self, track: _Growing, skipped: list[tuple[int, np.ndarray]], index: int, face: Face) -> None:
         """Points of the pictures between two detections of the same face."""
-        first, box = track.last, track.box
+        first, before = track.last, track.found[track.last]
         for i, picture in skipped:
             share = (i - first) / (index - first)
-            between = self.detector.align(picture, (1 - share) * box + share * face.box)
+            box = (1 - share) * before.box + share * face.box
+            points = (1 - share) * before.landmarks + share * face.landmarks
+            between = self.detector.follow(picture, Face(box, points))
             if between is not None:
                 track.found[i] = between
 

@@ -14,7 +14,8 @@ from avdiff.audio.rumble import without_rumble
 from avdiff.recording import separate_file
 from avdiff.types import SAMPLE_RATE
 from avdiff.video.decode import VideoFrames
-from avdiff.video.faces import DlibFaces, FaceDetector
+from avdiff.video.detectors import find_detector
+from avdiff.video.faces import FaceDetector
 from datamodules import talkers
 from datamodules.packs import Clip, Pack, PackWriter, failures
 from datamodules.preparation import Item, Stopwatch, Unusable, prepare
@@ -27,7 +28,7 @@ from tests.unit.test_recording import Shares, Squares, picture
 def squares(monkeypatch: pytest.MonkeyPatch) -> FaceDetector:
     """Bright halves of pictures are faces."""
     detector = Squares()
-    monkeypatch.setattr(talkers, "_detector", lambda mediapipe: detector)
+    monkeypatch.setattr(talkers, "_detector", lambda faces: detector)
     monkeypatch.setattr("avdiff.recording.png", lambda figure: b"\x89PNG")
     return detector
 
@@ -78,7 +79,7 @@ def test_real_mouths_are_what_separation_sees(real_data: Path, tmp_path: Path, m
     film = tmp_path / "talk.mkv"
     write_media(film, frames=pictures, audio=noise(1.04))
     method = Shares()
-    separate_file(film, method, tmp_path / "out", detector=DlibFaces())
+    separate_file(film, method, tmp_path / "out", detector=find_detector())
     (clip,) = made(film, WholeVideos())
     assert clip.mouth is not None
     assert method.asked[0].visual is not None

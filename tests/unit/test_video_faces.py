@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
-
 import cv2
 import numpy as np
 import pytest
 
-from avdiff.errors import UserError
-from avdiff.video.faces import DlibFaces, FaceDetector, MediaPipeFaces
+from avdiff.video.faces import DlibFaces, FaceDetector
 
 
 @pytest.fixture(scope="module")
@@ -68,41 +63,3 @@ def test_a_detector_without_a_cheaper_way_aligns_by_detecting(photograph: np.nda
     assert found is not None
     assert found.box[0] == 50.0
     assert Two().describe(photograph, found) is None
-
-
-def test_mediapipe_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"face_landmarker\.task"):
-        MediaPipeFaces(tmp_path / "absent.task")
-    model = tmp_path / "face_landmarker.task"
-    model.touch()
-    monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(UserError, match="pip install --no-deps mediapipe"):
-        MediaPipeFaces(model)
-
-
-def test_mediapipe_points_are_scaled_to_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for the package: point i of its mesh is at (i / 1000, i / 2000) of the picture."""
-    mesh = [SimpleNamespace(x=i / 1000, y=i / 2000) for i in range(478)]
-    landmarker = SimpleNamespace(detect=lambda image: SimpleNamespace(face_landmarks=[mesh]))
-    vision = SimpleNamespace(
-        FaceLandmarkerOptions=SimpleNamespace,
-        RunningMode=SimpleNamespace(IMAGE="image"),
-        FaceLandmarker=SimpleNamespace(create_from_options=lambda options: landmarker),
-    )
-    package, tasks = ModuleType("mediapipe"), ModuleType("mediapipe.tasks.python")
-    package.Image, package.ImageFormat = SimpleNamespace, SimpleNamespace(SRGB=1)  # type: ignore[attr-defined]
-    tasks.vision, tasks.BaseOptions = vision, SimpleNamespace  # type: ignore[attr-defined]
-    for name, module in (
-        ("mediapipe", package),
-        ("mediapipe.tasks", ModuleType("x")),
-        ("mediapipe.tasks.python", tasks),
-    ):
-        monkeypatch.setitem(sys.modules, name, module)
-    model = tmp_path / "face_landmarker.task"
-    model.touch()
-
-    (face,) = MediaPipeFaces(model).detect(np.zeros((500, 1000, 3), np.uint8))
-    assert face.landmarks.shape == (68, 2)
-    assert face.landmarks[48] == pytest.approx((61, 15.25))  # the right corner of the mouth is point 61 of the mesh
-    assert face.landmarks[45] == pytest.approx((263, 65.75))
-    assert len(set(MediaPipeFaces.MESH)) == 68

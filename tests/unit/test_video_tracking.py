@@ -63,6 +63,18 @@ def test_a_steady_face_is_detected_at_strides_and_filled_between() -> None:
     assert track.landmarks[:, 0, 0] == pytest.approx(0.8 * np.arange(51) + 20)
 
 
+def test_points_between_two_detections_are_looked_for_between_theirs() -> None:
+    asked = {}
+
+    class Follower(Scripted):
+        def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+            asked[_number(frame)] = face.landmarks[0, 0]
+            return face
+
+    FaceTracker(Follower(lambda i: [(i * 0.8, 0)])).track(film(11))
+    assert asked == pytest.approx({i: 0.8 * i + 20 for i in range(11) if i % 5})
+
+
 def test_coming_and_going_are_found_to_the_picture() -> None:
     detector = Scripted(lambda i: [(30.0, 0)] if 13 <= i < 58 else [])
     (track,) = FaceTracker(detector).track(film(80))

@@ -76,7 +76,7 @@ def test_genders_of_the_published_table(tmp_path: Path) -> None:
 def test_the_published_layout_is_prepared_by_one_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(talkers, "_detector", lambda mediapipe: Squares())
+    monkeypatch.setattr(talkers, "_detector", lambda faces: Squares())
     root, names = tmp_path / "VoxCeleb2", IDS[:3] + IDS[12:14] + IDS[-2:]
     write_media(tmp_path / "film.mp4", frames=moving(30), audio=noise(1.2))
     for name in names[1:]:
