@@ -161,7 +161,7 @@ def test_several_recordings_are_separated_and_those_that_fail_are_counted(
     from tests.unit.test_recording import Shares, Squares, film, picture
 
     monkeypatch.setattr("avdiff.commands._drawing", lambda method, draws: Shares())
-    monkeypatch.setattr("avdiff.video.faces.DlibFaces", Squares)
+    monkeypatch.setattr("avdiff.video.detectors.find_detector", lambda name: Squares())
     monkeypatch.setattr("avdiff.recording.png", lambda figure: b"\x89PNG")
     (tmp_path / "broken.mp4").write_text("a film")
     film(tmp_path / "[talk].mkv", [picture()] * 30)
