@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from avdiff.extras import check
 from avdiff.methods import load_method
 from avdiff.recording import SeparationReport, default_folder, separate_file, separate_mixture
 from avdiff.separators.base import Separator
@@ -19,6 +20,7 @@ def separate(
     folder: Path | str | None = None,
     *,
     faces: Sequence[Path | str] = (),
+    mouths: Sequence[Path | str] = (),
     offscreen: int = 0,
     method: str | Separator = "local_em",
     seed: int = 0,
@@ -28,9 +30,10 @@ def separate(
     """Separate a recording into one WAV a voice and one for the noise; `avdiff.recording` lists the files.
 
     Args:
-        recording: a video in which the speakers are seen, or with `faces` a file with sound.
+        recording: a video in which the speakers are seen, or with `faces` or `mouths` a file with sound.
         folder: to write to. None: NAME_separated in the current folder.
         faces: one video a speaker, each of which starts when the recording starts.
+        mouths: the same, or behind these, of crops of the mouth.
         offscreen: speakers who are heard and not seen, 0 or 1.
         method: a name of experiments/methods, a YAML file, or a separator such as `load_method` gives.
         seed: of the sampling noise.
@@ -40,11 +43,20 @@ def separate(
     Raises:
         UserError: the recording cannot be separated; the sentence says why and what to change.
     """
+    check("video")
     recording = Path(recording)
     separator = (load_method(method) if isinstance(method, str) else method).to(device)
     folder = default_folder(recording) if folder is None else folder
-    if faces or (offscreen and not probe(recording).width):  # sound alone
+    if faces or mouths or (offscreen and not probe(recording).width):  # sound alone
         return separate_mixture(
-            recording, faces, separator, folder, offscreen=offscreen, seed=seed, detector=detector, device=device
+            recording,
+            faces,
+            separator,
+            folder,
+            mouths=mouths,
+            offscreen=offscreen,
+            seed=seed,
+            detector=detector,
+            device=device,
         )
     return separate_file(recording, separator, folder, offscreen=offscreen, seed=seed, detector=detector, device=device)

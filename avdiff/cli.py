@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from avdiff.errors import UserError, printable
+from avdiff.extras import MissingExtra, missing_module
 from avdiff.files import disk_fault
 from avdiff.interrupts import CODE, STOPPED, by_hand, interruptible
 
@@ -680,6 +681,8 @@ def _sentence(error: BaseException) -> str | None:
     """What a user can change about an error, in one sentence; None for the program's own faults."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ImportError) and (missing := missing_module(error)) is not None:
+        return str(MissingExtra(missing))
     if isinstance(error, OSError):
         return disk_fault(error)
     if (

@@ -31,7 +31,6 @@ from itertools import islice
 from math import ceil, log10, sqrt
 from pathlib import Path
 
-import cv2
 import numpy as np
 import soundfile
 import torch
@@ -41,6 +40,7 @@ from avdiff.audio.consistency import make_consistent
 from avdiff.audio.io import Sound, WavFile, join_band, reach, resample
 from avdiff.audio.rumble import without_rumble
 from avdiff.errors import UserError
+from avdiff.extras import lazy
 from avdiff.report.figures import Panel, png, spectrograms
 from avdiff.report.page import Player, Section, Table, write_page
 from avdiff.results import Place, results_folder
@@ -57,6 +57,8 @@ from avdiff.video.faces import FaceDetector
 from avdiff.video.mux import draw_people, write_video
 from avdiff.video.talkers import Talker, find_talkers
 from avdiff.video.tracking import Person
+
+cv2 = lazy("cv2")
 
 Watch = Callable[[str, float], None]  # told of every stage by its name, and the share of it that is done, 0 to 1
 

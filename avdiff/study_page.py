@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from avdiff.evaluation import References, read_estimates
+from avdiff.extras import lazy
 from avdiff.metrics.si_sdr import CONVENTION
 from avdiff.metrics.summary import titled
 from avdiff.metrics.table import Row
@@ -17,6 +18,11 @@ from avdiff.report.figures import plain, png
 from avdiff.report.page import Player, Section, Table, write_page
 from avdiff.study import Cell, Line, Study, StudyResults, cell
 from avdiff.types import NOISE, SAMPLE_RATE, source_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+figures = lazy("matplotlib.figure")
 
 SHOWN = "si_sdr"  # by which clips are chosen, and talkers' distributions drawn
 
@@ -70,7 +76,7 @@ def _distributions(rows: dict[str, list[Row]]) -> Figure | None:
                 panels.setdefault(title, {}).setdefault(label, []).append(gain)
     if not panels:
         return None
-    figure = Figure(figsize=(9, 1.2 + 0.4 * max(map(len, panels.values()))), dpi=110, layout="constrained")
+    figure = figures.Figure(figsize=(9, 1.2 + 0.4 * max(map(len, panels.values()))), dpi=110, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, gains) in zip(axes, panels.items(), strict=True):
         ax.boxplot(list(gains.values()), vert=False, flierprops={"markersize": 2})

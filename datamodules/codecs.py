@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 
 from avdiff.errors import UserError
+from avdiff.extras import lazy
+
+cv2 = lazy("cv2")
 
 DAMAGED = "stored mouth crops are damaged; copy the pack anew, or prepare it again"
 SIZE = 96  # pixels a side, of a crop

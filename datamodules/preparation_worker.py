@@ -7,11 +7,13 @@ import signal
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-import cv2
 import torch
 
+from avdiff.extras import MissingExtra, lazy
 from datamodules.preparation import attempt
 from datamodules.synthetic.process import answer, serve
+
+cv2 = lazy("cv2")
 
 
 def _respond(request: Any, file: BinaryIO) -> None:
@@ -23,7 +25,8 @@ def _respond(request: Any, file: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    cv2.setNumThreads(1)  # the processes share the cores
+    with suppress(MissingExtra):  # sound needs none of it
+        cv2.setNumThreads(1)  # the processes share the cores
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is told, and ends this process
     with suppress(BrokenPipeError):  # nobody waits for the answer any more

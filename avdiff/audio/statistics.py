@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from avdiff.audio.representation import STFT, squared_magnitude
+from avdiff.extras import lazy
+
+librosa = lazy("librosa")
 
 #: edges of the bands of the long-term spectrum, Hz: an octave each from 125 Hz on
 BANDS = (0, 125, 250, 500, 1000, 2000, 4000, 8000)
@@ -42,8 +45,6 @@ def describe(clip: Tensor, rate: int, pitch: bool = True) -> ClipStatistics:
         rate: Hz, 16000 or more.
         pitch: whether to look for it; else there is none.
     """
-    import librosa
-
     power = squared_magnitude(STFT()(clip.float())).mean(-1)
     hertz = torch.linspace(0, rate / 2, len(power))
     shares = [power[(hertz >= low) & (hertz < high)].sum() for low, high in pairwise(BANDS)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from matplotlib.figure import Figure
 
 from avdiff.lit.score import ScoreModel
 from avdiff.report.figures import Panel, spectrograms
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class DenoisedClips(pl.Callback):

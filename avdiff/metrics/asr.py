@@ -14,8 +14,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from avdiff.errors import UserError
+from avdiff.extras import lazy
 from avdiff.files import stamp
 from avdiff.types import SAMPLE_RATE
+
+transformers = lazy("transformers")
 
 MODELS = {  # short names; any id of the same kinds, or a folder, does as well
     "whisper": "openai/whisper-large-v3",
@@ -118,8 +121,6 @@ def load_recogniser(model: str, device: torch.device | str = "cpu", batch: int =
     Raises:
         UserError: the weights are not at hand, or cannot be read, or are of another kind.
     """
-    import transformers
-
     source = MODELS.get(model, model)
     try:
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)

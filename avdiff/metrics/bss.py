@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from fast_bss_eval import bss_eval_sources
 from torch import Tensor
 
+from avdiff.extras import lazy
 from avdiff.metrics.base import Undefined, clip_array
+
+fast_bss_eval = lazy("fast_bss_eval")
 
 FILTER = 512  # taps by which a source may be distorted without counting as error (BSS Eval's)
 
@@ -41,7 +43,7 @@ def interference_and_artifacts(
         except Undefined:
             continue
     try:
-        _, sir, sar = bss_eval_sources(clean, usable, filter_length=FILTER, compute_permutation=False)
+        _, sir, sar = fast_bss_eval.bss_eval_sources(clean, usable, filter_length=FILTER, compute_permutation=False)
     except RuntimeError:  # torch.linalg's
         return [Undefined("one source of the mixture is a filtered copy of others")] * len(wanted)
     for k in wanted:

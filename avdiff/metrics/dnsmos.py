@@ -10,6 +10,7 @@ import torchmetrics.functional.audio.dnsmos as implementation
 from torch import Tensor
 
 from avdiff.errors import UserError
+from avdiff.extras import need
 from avdiff.metrics.base import Undefined, clip_array
 
 FILES = ("DNSMOS/sig_bak_ovr.onnx", "DNSMOS/model_v8.onnx")
@@ -30,6 +31,8 @@ class Dnsmos:
     weights: Path
 
     def __post_init__(self) -> None:
+        for module in ("librosa", "onnxruntime", "requests"):  # which torchmetrics needs for it
+            need(module)
         for name in FILES:
             if not (Path(self.weights) / name).is_file():
                 raise UserError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from pystoi import stoi
 from torch import Tensor
 
+from avdiff.extras import lazy
 from avdiff.metrics.base import Undefined, clip_pair
+
+pystoi = lazy("pystoi")
 
 
 def estoi(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
@@ -25,6 +27,6 @@ def estoi(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)  # pystoi goes on with 1e-5
         try:
-            return float(stoi(clean, found, sample_rate, extended=True))
+            return float(pystoi.stoi(clean, found, sample_rate, extended=True))
         except (RuntimeWarning, np.exceptions.AxisError) as error:
             raise Undefined("too little of the reference is not silent (ESTOI needs about 0.4 s)") from error

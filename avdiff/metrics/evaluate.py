@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_distortion_ratio
 
 from avdiff.errors import UserError
+from avdiff.extras import need
 from avdiff.metrics.base import Undefined
 from avdiff.metrics.bss import interference_and_artifacts
 from avdiff.metrics.dnsmos import Dnsmos
@@ -143,6 +144,7 @@ METRICS: dict[str, Metric] = {
     "sir": _BSS_EVAL,
     "sar": _BSS_EVAL,
 }
+NEEDS = {"estoi": "pystoi", "pesq": "pesq", "pesq_nb": "pesq", "sir": "fast_bss_eval", "sar": "fast_bss_eval"}
 NISQA_METRICS = tuple(map(nisqa_name, DIMENSIONS))
 NAMES = (*METRICS, *NISQA_METRICS, "dnsmos")
 
@@ -156,7 +158,7 @@ def choose_metrics(names: Iterable[str], nisqa: Path | None = None, dnsmos: Path
         dnsmos: folder of the networks that `dnsmos` needs.
 
     Raises:
-        UserError: an unknown name, or a metric without its weights.
+        UserError: an unknown name, or a metric without its weights or its package.
     """
     available = dict(METRICS)
     if nisqa is not None:
@@ -169,6 +171,8 @@ def choose_metrics(names: Iterable[str], nisqa: Path | None = None, dnsmos: Path
         if name not in available:
             flag = "--dnsmos FOLDER" if name == "dnsmos" else "--nisqa PATH/nisqa.tar"
             raise UserError(f"the metric {name} needs weights that do not come with the package; give them: {flag}")
+        if name in NEEDS:
+            need(NEEDS[name])  # before anything is separated
     return {name: available[name] for name in names}
 
 

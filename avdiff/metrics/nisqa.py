@@ -10,6 +10,7 @@ import torchmetrics.functional.audio.nisqa as implementation
 from torch import Tensor
 
 from avdiff.errors import UserError
+from avdiff.extras import need
 from avdiff.metrics.base import Undefined, clip_array
 
 WEIGHTS = "nisqa.tar"
@@ -31,6 +32,8 @@ class Nisqa:
     weights: Path
 
     def __post_init__(self) -> None:
+        for module in ("librosa", "requests"):  # which torchmetrics needs for it
+            need(module)
         if not self._file.is_file() or self._file.name != WEIGHTS:
             raise UserError(
                 f"{self.weights} is not NISQA's {WEIGHTS}; fetch weights/{WEIGHTS} of github.com/gabrielmittag/NISQA "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pesq import PesqError
-from pesq import pesq as itu_pesq
 from torch import Tensor
 
+from avdiff.extras import lazy
 from avdiff.metrics.base import Undefined, clip_pair
 from avdiff.types import SAMPLE_RATE
+
+itu = lazy("pesq")
 
 
 def pesq(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
@@ -37,7 +38,7 @@ def _pesq(estimate: Tensor, reference: Tensor, sample_rate: int, band: str) -> f
         raise ValueError(f"PESQ takes {SAMPLE_RATE} Hz; resample from {sample_rate} Hz first")
     found, clean = clip_pair(estimate, reference)
     try:
-        return float(itu_pesq(sample_rate, clean, found, band))
-    except (PesqError, ValueError) as error:  # ValueError: its own arithmetic met a NaN
+        return float(itu.pesq(sample_rate, clean, found, band))
+    except (itu.PesqError, ValueError) as error:  # ValueError: its own arithmetic met a NaN
         cause = error.args[0] if error.args else error
         raise Undefined(cause.decode() if isinstance(cause, bytes) else str(cause)) from error

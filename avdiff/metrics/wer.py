@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import jiwer
 import numpy as np
-from pocketsphinx import Decoder, get_model_path
 from torch import Tensor
 
+from avdiff.extras import lazy
 from avdiff.types import SAMPLE_RATE
+
+jiwer = lazy("jiwer")
+pocketsphinx = lazy("pocketsphinx")
 
 # M. Cooke et al., "An audio-visual corpus for speech perception and automatic speech recognition", JASA 2006, Table I
 SLOTS = (
@@ -44,8 +46,10 @@ class GridRecogniser:
             slots = " ".join(f"( {' | '.join(slot.split())} )" for slot in SLOTS)
             grammar.write_text(f"#JSGF V1.0;\ngrammar grid;\npublic <sentence> = {slots} ;\n")
             dictionary.write_text("\n".join(_pronunciations()) + "\n")
-            model = get_model_path("en-us/en-us")
-            self._decoder = Decoder(hmm=model, dict=str(dictionary), jsgf=str(grammar), cmn="batch", loglevel="FATAL")
+            model = pocketsphinx.get_model_path("en-us/en-us")
+            self._decoder = pocketsphinx.Decoder(
+                hmm=model, dict=str(dictionary), jsgf=str(grammar), cmn="batch", loglevel="FATAL"
+            )
 
     def transcribe(self, clip: Tensor, sample_rate: int = SAMPLE_RATE) -> str:
         """(T,) -> six words, or "" where no sentence is found (or the clip is silent).
@@ -79,7 +83,7 @@ class GridRecogniser:
 def _pronunciations() -> list[str]:
     """Lines of the recogniser's dictionary for the words of the grammar, with their variants."""
     words = {word for slot in SLOTS for word in slot.split()} - LETTER_NAMES.keys()
-    lines = Path(get_model_path("en-us/cmudict-en-us.dict")).read_text(encoding="utf-8").splitlines()
+    lines = Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict")).read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if line.split(" ", 1)[0].split("(")[0] in words]
     for letter, names in LETTER_NAMES.items():
         kept += [f"{letter}{f'({k})' if k > 1 else ''} {sounds}" for k, sounds in enumerate(names, start=1)]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import jiwer
+from avdiff.extras import lazy
+
+jiwer = lazy("jiwer")
+_normaliser = lazy("transformers.models.whisper.english_normalizer")
+
 
 NORMALISER = "transformers' English normaliser of Whisper, without its table of British spellings"
 
@@ -21,9 +25,7 @@ def normalise(text: str) -> str:
 
 @lru_cache
 def _english():
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-
-    return EnglishTextNormalizer({})
+    return _normaliser.EnglishTextNormalizer({})
 
 
 def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:

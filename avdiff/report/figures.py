@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from torchaudio.functional import spectrogram
+
+from avdiff.extras import lazy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+figures = lazy("matplotlib.figure")
+cm = lazy("matplotlib.cm")
+colors = lazy("matplotlib.colors")
 
 N_FFT = 512  # 32 ms at 16 kHz
 COLUMNS = 1200  # most pictured; a long recording is sampled
@@ -42,7 +49,7 @@ def spectrograms(grid: Sequence[Sequence[Panel | None]], rate: int, *, decibels:
     top = max(float(level.max()) for row in levels for level in row if level is not None)
     columns = max(len(row) for row in grid)
     width, height = 1.6 + 4.4 * columns, 0.5 + 1.7 * len(grid)
-    figure = Figure(figsize=(width, height), dpi=110)
+    figure = figures.Figure(figsize=(width, height), dpi=110)
     # Margins by hand, in inches: a layout engine takes longer than all else together.
     figure.subplots_adjust(
         left=0.5 / width, right=1 - 1.1 / width, bottom=0.45 / height, top=1 - 0.3 / height, wspace=0.08, hspace=0.3
@@ -65,7 +72,9 @@ def spectrograms(grid: Sequence[Sequence[Panel | None]], rate: int, *, decibels:
             if y == len(grid) - 1:
                 ax.set_xlabel("seconds", fontsize=9)
     scale = figure.add_axes((1 - 0.9 / width, 0.45 / height, 0.15 / width, 1 - 0.75 / height))
-    figure.colorbar(ScalarMappable(Normalize(top - decibels, top), "magma"), cax=scale, label="dB of full scale")
+    figure.colorbar(
+        cm.ScalarMappable(colors.Normalize(top - decibels, top), "magma"), cax=scale, label="dB of full scale"
+    )
     return figure
 
 

@@ -11,6 +11,11 @@ from typing import Any
 import yaml
 
 from avdiff.errors import UserError
+from avdiff.extras import lazy
+
+wandb = lazy("wandb")
+workspaces = lazy("wandb_workspaces.workspaces")
+reports = lazy("wandb_workspaces.reports.v2")
 
 LOGIN = "log in with `wandb login`, or write the definition to files with --json FOLDER"
 
@@ -27,8 +32,6 @@ def connect(entity: str | None) -> str:
     Raises:
         UserError: W&B is switched off here, nobody is logged in, or it cannot be reached.
     """
-    import wandb
-
     if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
         raise UserError(f"WANDB_MODE is {mode} and a workspace lives on W&B's server: unset it and {LOGIN}")
     try:
@@ -42,8 +45,6 @@ def connect(entity: str | None) -> str:
 
 def make_workspace(layout: Mapping[str, Any], entity: str, project: str) -> Any:
     """The workspace, not sent yet (`wandb_workspaces.workspaces.Workspace`)."""
-    from wandb_workspaces import workspaces
-
     sections = [
         workspaces.Section(name=of["name"], panels=[_panel(panel) for panel in of["panels"]], is_open=index == 0)
         for index, of in enumerate(layout["sections"])
@@ -53,8 +54,6 @@ def make_workspace(layout: Mapping[str, Any], entity: str, project: str) -> Any:
 
 def make_report(layout: Mapping[str, Any], entity: str, project: str) -> Any:
     """The report, not sent yet (`wandb_workspaces.reports.v2.Report`)."""
-    from wandb_workspaces.reports import v2 as reports
-
     blocks = list[Any]()
     for of in layout["sections"]:
         blocks += [reports.H2(of["name"]), *([reports.P(of["text"])] if "text" in of else [])]
@@ -74,8 +73,6 @@ def apply_layout(entity: str | None, project: str) -> Sequence[str]:
     Raises:
         UserError: as `connect`.
     """
-    import wandb
-
     whose, layout = connect(entity), read_layout()
     try:
         # the report first: it makes the project where there is none yet
@@ -95,8 +92,6 @@ def write_layout(entity: str, project: str, folder: Path) -> Path:
 
 
 def _panel(told: Mapping[str, Any]) -> Any:
-    from wandb_workspaces.reports import v2 as reports
-
     makers: dict[str, Callable[[str, Any], Any]] = {
         "lines": lambda title, names: reports.LinePlot(title=title, y=list(names)),
         "pattern": lambda title, names: reports.LinePlot(title=title, metric_regex=names),

@@ -8,7 +8,10 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
+from avdiff.extras import lazy
 from avdiff.metrics.summary import Mean, titled
+
+wandb = lazy("wandb")
 
 
 def log_means(project: str, method: str, settings: Sequence[str], means: Sequence[Mean], rows: Path) -> None:
@@ -23,8 +26,6 @@ def log_means(project: str, method: str, settings: Sequence[str], means: Sequenc
         means: of the benchmark.
         rows: the CSV file.
     """
-    import wandb
-
     config = {"method": method, **dict(setting.split("=", 1) for setting in settings)}
     with wandb.init(project=project, job_type="benchmark", config=config) as run:
         for mean in means:
@@ -45,8 +46,6 @@ def log_tables(project: str, name: str, config: str, tables: Mapping[str, Sequen
         tables: dataclasses by name.
         page: the HTML page, whose folder has the CSV files.
     """
-    import wandb
-
     with wandb.init(project=project, name=name, job_type="benchmark", config={"study": config}) as run:
         run.log({table: _table(lines) for table, lines in tables.items() if lines})
         run.log({"page": wandb.Html(page.read_text(encoding="utf-8"))})
@@ -54,15 +53,11 @@ def log_tables(project: str, name: str, config: str, tables: Mapping[str, Sequen
 
 
 def _table(lines: Sequence[Any]) -> Any:
-    import wandb
-
     columns: list[str | int] = [field.name for field in fields(lines[0])]
     return wandb.Table(columns=columns, data=[list(astuple(line)) for line in lines])
 
 
 def _artifact(run: Any, name: str, files: Sequence[Path]) -> None:
-    import wandb
-
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", name, flags=re.ASCII), type="results")
     for file in files:
         artifact.add_file(str(file))

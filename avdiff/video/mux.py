@@ -8,12 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 
+from avdiff.extras import lazy
 from avdiff.spool import Signal
 from avdiff.types import VIDEO_FPS
 from avdiff.video.tracking import Person
+
+cv2 = lazy("cv2")
 
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167))  # Okabe and Ito
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
+from avdiff.extras import lazy
 from avdiff.types import VIDEO_FPS
 from avdiff.video.faces import POINTS, Face, FaceDetector, overlap
+
+cv2 = lazy("cv2")
 
 
 @dataclass(frozen=True)

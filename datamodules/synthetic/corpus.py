@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from avdiff.extras import need
 from avdiff.files import naming, whole
 from datamodules.synthetic.natural import draw_natural_spec, make_natural_clip
 from datamodules.synthetic.noises import NOISE_SPLITS, make_noise
@@ -266,6 +267,7 @@ def _make(make: Callable[[int], Made], indices: range, workers: int) -> Iterator
     if workers == 1:
         yield from map(make, indices)
         return
+    need("cv2")  # here, where it can be told: the processes have nobody to tell
     idle: SimpleQueue[Process] = SimpleQueue()
     for _ in range(workers):
         idle.put(Process("datamodules.synthetic.worker"))

@@ -17,7 +17,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
+from avdiff.extras import lazy, need
 from datamodules.synthetic.process import Process, answer, serve
+
+espeakng_loader = lazy("espeakng_loader")
 
 RATE = 22050  # Hz, of espeak-ng
 ACCENTS = (
@@ -76,6 +79,7 @@ class Espeak:
     """A running espeak-ng: `say(request)` gives the same utterance for the same request, always."""
 
     def __init__(self) -> None:
+        need("espeakng_loader")  # here, where it can be told: the process has nobody to tell
         self._process = Process(__name__)
 
     def pronounce(self, text: str, voice: str) -> tuple[str, ...]:
@@ -131,8 +135,6 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def _load() -> ctypes.CDLL:
-    import espeakng_loader
-
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), _PHONEME_EVENTS | _DONT_EXIT)
     return library

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
+from avdiff.extras import lazy
 from datamodules.synthetic.mouth import draw_face, draw_lips
 from datamodules.synthetic.seeds import stream, wander
 from datamodules.synthetic.talkers import TalkerClip
 from datamodules.synthetic.visemes import FPS
+
+skimage_data = lazy("skimage.data")
+
+cv2 = lazy("cv2")
 
 HEIGHT, WIDTH = 288, 360  # px
 # Of the photograph, px: middle of the mouth, its tilt (rad), and how many px of a mouth crop one of its px is.
@@ -94,9 +98,7 @@ def render_talking_head(clip: TalkerClip, portrait: Portrait | None = None) -> n
 
 def _canvas(portrait: Portrait) -> tuple[np.ndarray, tuple[float, float], float]:
     """The photograph without its smile on the output's canvas, where the mouth is to go, and its tilt."""
-    from skimage.data import astronaut
-
-    photograph = astronaut()
+    photograph = skimage_data.astronaut()
     smile = np.zeros(photograph.shape[:2], np.uint8)
     cv2.ellipse(smile, *_SMILE, 0, 0, 360, 255, -1)
     photograph = cv2.inpaint(photograph, smile, 6, cv2.INPAINT_TELEA)

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from avdiff.extras import lazy
 from datamodules.synthetic.onnx_graph import with_float_convolutions, with_given, with_outputs
+
+onnxruntime = lazy("onnxruntime")
 
 RATE = 24_000  # Hz
 SAMPLES = 600  # of a frame, in which durations are counted
@@ -36,8 +39,6 @@ class Kokoro:
     """
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3

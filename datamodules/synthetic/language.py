@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from avdiff.extras import lazy
+
+pocketsphinx = lazy("pocketsphinx")
+
 _CANDIDATES = 400  # words drawn by their frequency alone, of which one is drawn by how well it follows
 _SHORTEST, _LONGEST = 4, 14  # words
 _RAREST = -140_000  # of a word alone, in pocketsphinx's logarithm (base 1.0001): one in a million
@@ -20,10 +24,8 @@ _UNITS = 1e-4  # of that logarithm, nearly
 @cache
 def _model() -> tuple[Any, np.ndarray, np.ndarray]:
     """The trigram model, its words of letters only, and how likely each is."""
-    from pocketsphinx import LogMath, NGramModel, get_model_path
-
-    model = NGramModel(None, LogMath(), get_model_path("en-us/en-us.lm.bin"))
-    with open(get_model_path("en-us/cmudict-en-us.dict"), encoding="utf-8") as lines:  # noqa: PTH123 - a str is given
+    model = pocketsphinx.NGramModel(None, pocketsphinx.LogMath(), pocketsphinx.get_model_path("en-us/en-us.lm.bin"))
+    with open(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"), encoding="utf-8") as lines:  # noqa: PTH123 - a str is given
         words = [line.split()[0] for line in lines]
     words = [word for word in words if word.replace("'", "").isalpha() and (len(word) > 1 or word in "ai")]
     scores = np.array([model.prob([word]) for word in words])

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from avdiff.extras import lazy
 from datamodules.synthetic.seeds import stream, wander
 from datamodules.synthetic.visemes import FPS
+
+cv2 = lazy("cv2")
 
 SIZE = 96  # px
 _MARGIN = 20  # px of face around the crop, for the pose to move in

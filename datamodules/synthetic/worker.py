@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
-import cv2
-
+from avdiff.extras import lazy
 from datamodules.synthetic.process import answer, serve
+
+cv2 = lazy("cv2")
 
 
 def _respond(request: Any, file: BinaryIO) -> None:

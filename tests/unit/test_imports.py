@@ -15,6 +15,7 @@ ORDER = (
     "PUBLIC",  # the table of public names in avdiff/__init__.py
     *(
         "errors",
+        "extras",
         "console",
         "files",
         "allowed",
@@ -54,7 +55,7 @@ ORDER = (
     *("prepare", "commands", "cli"),
 )
 MAY_MEET_DATAMODULES = {"prepare", "commands", "cli"}
-DATAMODULES_MAY_USE = {"errors", "files", "schema", "types", "rng", "audio", "video"}
+DATAMODULES_MAY_USE = {"errors", "extras", "files", "schema", "types", "rng", "audio", "video"}
 
 
 def imported(path: Path) -> set[str]:
