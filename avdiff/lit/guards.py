@@ -168,6 +168,9 @@ def sentence(error: BaseException) -> str | None:
     if type(error).__name__ == "PathError":  # jsonargparse's, of the configuration that it leaves beside the results
         return f"{text}; give another file or folder"
     frames = list(_frames(error.__traceback__))
+    read = [frame.f_locals["self"] for frame in frames if _module(frame) == "jsonargparse._paths"]
+    if isinstance(error, UnicodeDecodeError) and read:
+        return f"{read[-1]} is no text in UTF-8 (byte {error.start}); give a YAML file"
     for frame in frames:
         if _module(frame).endswith(".checkpoint_connector") and frame.f_code.co_name.startswith("restore"):
             checkpoint = str(frame.f_locals["self"].trainer.ckpt_path)

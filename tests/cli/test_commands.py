@@ -207,6 +207,19 @@ def test_a_damaged_configuration_is_told_by_its_name(
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--trainer", "--model", "--data"])
+def test_a_damaged_part_of_a_configuration_is_told(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert run(monkeypatch, "fit", option, str(file)) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("avdiff: ")
+    assert told.count("\n") == 1
+    assert option[2:] in told or str(file) in told
+
+
 def test_configurations_of_the_package_are_found_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
