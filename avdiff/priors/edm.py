@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,19 @@ from avdiff.priors.base import ConditionalDiffusionPrior
 from avdiff.types import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 _LOG_ERROR = (-10.0, 5.0)  # span of the log of the error's variance, relative to a linear denoiser's
+
+
+class DenoiserOutput(NamedTuple):
+    """The denoised waveform, and how sure the network is of it.
+
+    Attributes:
+        mean: (N, T).
+        variance: (N, bins, frames) of the error of the mean, that of white noise with as much energy in the bin; None for a
+            network that does not say.
+    """
+
+    mean: Tensor
+    variance: Tensor | None
 
 
 class EDMPrior(ConditionalDiffusionPrior):
@@ -127,12 +140,15 @@ class EDMPrior(ConditionalDiffusionPrior):
             sigma: (N,), or (N, bins, frames) for noise whose level differs from bin to bin.
             gains: (N, bins, frames) of `heard`, on the deviation of the data.
         """
-        sigma = sigma.float()
-        sd = self._deviation(gains)
-        s = sigma[:, None, None, None] if sigma.ndim == 1 else sigma[:, None]
-        total = s.square() + sd.square()
-        mean = sigma if sigma.ndim == 1 else sigma.square().mean((1, 2)).sqrt()
-        return sd.square() / total, s * sd * total.rsqrt(), total.rsqrt(), mean.log() / 4
+        sigma, sd = sigma.float(), self._deviation(gains)
+        level = sigma if sigma.ndim == 1 else sigma.square().mean((1, 2)).sqrt()
+        sigma = sigma[:, None, None, None] if sigma.ndim == 1 else sigma[:, None]
+        total = sigma.square() + sd.square()
+        c_skip = sd.square() / total
+        c_out = sigma * sd * total.rsqrt()
+        c_in = total.rsqrt()
+        c_noise = level.log() / 4
+        return c_skip, c_out, c_in, c_noise
 
     def _deviation(self, gains: Tensor | None) -> Tensor:
         """Of the data: (1, 1, bins, 1), or (N, 1, bins, frames) with gains."""
@@ -149,7 +165,7 @@ class EDMPrior(ConditionalDiffusionPrior):
         return sd if gains is None else sd * gains[..., :frames]
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
-        return self.predict(x, sigma, cond)[0]
+        return self.predict(x, sigma, cond).mean
 
     def wiener(self, x: Tensor, sigma: Tensor) -> Tensor:
         """(N, T) -> (N, T): the best linear denoiser for the data's long-term spectrum, c_skip x. No network, no lips."""
@@ -162,33 +178,42 @@ class EDMPrior(ConditionalDiffusionPrior):
             return super().estimate(x, sigma, cond)
         return mean, variance
 
-    def predict(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """`denoise` or `estimate`, by the shape of sigma; no variance without `local`."""
-        with torch.autocast(x.device.type, enabled=False):
-            noisy = torch.view_as_real(self.stft(x.float())).movedim(-1, 1)  # (N, 2, bins, frames)
-            frames = noisy.shape[-1]
-            spare = -frames % self.frame_multiple
-            noisy = F.pad(noisy, (0, spare))
+    def predict(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> DenoiserOutput:
+        """`denoise` or `estimate`, by the shape of sigma."""
+        with _float32(x):
+            noisy = self._spectrogram(x)
+            spare = noisy.shape[-1] - (x.shape[-1] // self.stft.hop + 1)
             if sigma.ndim > 1:
                 sigma = F.pad(sigma, (0, spare), mode="replicate")
-            gains = None
-            if cond is not None:
-                cond = self._fit(cond.transpose(1, 2), noisy.shape[-1])
-                gains = self._gains(cond, noisy.shape[-1])
+            cond = None if cond is None else self._fit(cond.transpose(1, 2), noisy.shape[-1])
+            gains = None if cond is None else self._gains(cond, noisy.shape[-1])
             c_skip, c_out, c_in, c_noise = self.scalings(sigma, gains)
-            local = None
-            if self.local:
-                s = sigma[:, None, None] if sigma.ndim == 1 else sigma
-                local = (s / self._deviation(gains)[:, 0]).log().expand(noisy[:, 0].shape) / 4
-            whitened = c_in * noisy
+            whitened, local = c_in * noisy, self._relative(noisy, sigma, gains)
         raw = self.network(whitened, c_noise, cond, local)
-        with torch.autocast(x.device.type, enabled=False):
-            raw = raw.float()
-            clean = (c_skip * noisy + c_out * raw[:, :2])[..., :frames]
-            clean = self.stft.inverse(torch.view_as_complex(clean.movedim(1, -1).contiguous()), x.shape[-1])
-            if raw.shape[1] == 2:
-                return clean, None
-            return clean, (c_out.square() * raw[:, 2:].clamp(*_LOG_ERROR).exp())[:, 0, :, :frames]
+        with _float32(x):
+            raw, log_error = raw.float().tensor_split([2], dim=1)
+            mean = self._waveform(c_skip * noisy + c_out * raw, x.shape[-1])
+            if not self.local:
+                return DenoiserOutput(mean, None)
+            variance = c_out.square() * log_error.clamp(*_LOG_ERROR).exp()
+            return DenoiserOutput(mean, variance[:, 0, :, : variance.shape[-1] - spare])
+
+    def _spectrogram(self, x: Tensor) -> Tensor:
+        """(N, T) -> (N, 2, bins, frames), real and imaginary part, frames padded to what the network takes."""
+        noisy = torch.view_as_real(self.stft(x.float())).movedim(-1, 1)
+        return F.pad(noisy, (0, -noisy.shape[-1] % self.frame_multiple))
+
+    def _waveform(self, clean: Tensor, samples: int) -> Tensor:
+        """Undoes `_spectrogram`."""
+        clean = clean[..., : samples // self.stft.hop + 1].movedim(1, -1).contiguous()
+        return self.stft.inverse(torch.view_as_complex(clean), samples)
+
+    def _relative(self, noisy: Tensor, sigma: Tensor, gains: Tensor | None) -> Tensor | None:
+        """ln(sigma / sd) / 4 in every bin, (N, bins, frames), which the network is given with `local`."""
+        if not self.local:
+            return None
+        sigma = sigma[:, None, None] if sigma.ndim == 1 else sigma
+        return (sigma / self._deviation(gains)[:, 0]).log().expand(noisy[:, 0].shape) / 4
 
     def _gains(self, cond: Tensor, frames: int) -> Tensor | None:
         """What fitted vectors (N, D, F) say of the deviation, (N, bins, frames); None without `heard`."""
@@ -205,3 +230,8 @@ class EDMPrior(ConditionalDiffusionPrior):
         if cond.shape[-1] < wanted:
             cond = F.pad(cond, (0, wanted - cond.shape[-1]), mode="replicate")
         return cond[..., :wanted]
+
+
+def _float32(x: Tensor) -> torch.autocast:
+    """The precision of all that stands around the network, whatever the caller's."""
+    return torch.autocast(x.device.type, enabled=False)
