@@ -3,17 +3,53 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from avdiff.audio.representation import STFT, local_mean, squared_magnitude
+from avdiff.errors import UserError
 from avdiff.types import SAMPLE_RATE
+
+Smoother = Callable[[Tensor], Tensor]  # of powers (count, bins, frames)
+Weights = Mapping[str, float]
 
 _PERIOD = 4096  # points of a period of a buzz
 _DB = math.log(10) / 20  # natural log of an amplitude a decibel
+
+
+def _random_mean(power: Tensor) -> Tensor:
+    """Means over a neighbourhood of random size, up to 15 bins and 23 frames."""
+    return local_mean(power, *(1 + 2 * int(torch.randint(0, most, ())) for most in (8, 12)))
+
+
+SMOOTHERS: Mapping[str, Smoother] = {
+    "none": lambda power: power,
+    "3x3": lambda power: local_mean(power, 3, 3),
+    "5x9": lambda power: local_mean(power, 5, 9),
+    "25x15": lambda power: local_mean(power, 25, 15),
+    "random": _random_mean,
+    "time": lambda power: power.mean(2, keepdim=True).expand_as(power),
+    "all": torch.ones_like,  # of powers of unit mean
+}  # by name: bins x frames that are averaged over
+
+
+def smoothed(power: Tensor, weights: Weights, **others: Smoother) -> Tensor:
+    """Powers (count, bins, frames), each clip's by a smoother that is drawn for it.
+
+    Args:
+        weights: probability of each smoother, by its name in `SMOOTHERS` or `others`; they sum to 1.
+    """
+    known = {**SMOOTHERS, **others}
+    drawn = torch.rand(len(power), 1, 1, device=power.device)
+    out, reach = power, 0.0
+    for name, weight in weights.items():
+        out = torch.where(drawn >= reach, known[name](power), out)
+        reach += weight
+    return out
 
 
 @dataclass(frozen=True)
@@ -36,6 +72,10 @@ class RandomCovariance:
         buzz: share of those that are not white whose noise is voiced in stretches.
         estimated: share of those that are not white that is told what EM would have found: see `estimate`.
         floor_db: least level in a bin, relative to the mean power of the clip.
+        voice_smoothers: probabilities of the smoothers, by name, of the spectrogram that another clip lends.
+        told_smoothers: of what is told of such noise; "guess" is what is told of other noise.
+        guess_smoothers: of what is told of other noise, before it is made wrong by a few decibels.
+        start_smoothers: of the spectrograms that EM begins with, see `estimate`.
     """
 
     white: float = 0.2
@@ -45,6 +85,21 @@ class RandomCovariance:
     buzz: float = 0.0
     estimated: float = 0.0
     floor_db: float = -45.0
+    voice_smoothers: Weights = field(default_factory=lambda: {"none": 1 / 3, "3x3": 1 / 3, "5x9": 1 / 3})
+    told_smoothers: Weights = field(default_factory=lambda: {"3x3": 0.25, "5x9": 0.3, "25x15": 0.2, "guess": 0.25})
+    guess_smoothers: Weights = field(default_factory=lambda: {"none": 0.35, "random": 0.35, "time": 0.15, "all": 0.15})
+    start_smoothers: Weights = field(default_factory=lambda: {"5x9": 0.2, "25x15": 0.4, "time": 0.4})
+
+    def __post_init__(self) -> None:
+        for name in ("voice_smoothers", "told_smoothers", "guess_smoothers", "start_smoothers"):
+            weights = getattr(self, name)
+            allowed = {*SMOOTHERS, "guess"} if name == "told_smoothers" else {*SMOOTHERS}
+            if not weights.keys() <= allowed or min(weights.values(), default=-1.0) < 0:
+                raise UserError(
+                    f"{name} is {dict(weights)}; give positive weights to some of {', '.join(sorted(allowed))}"
+                )
+            if not math.isclose(sum(weights.values()), 1.0, abs_tol=1e-6):
+                raise UserError(f"the weights of {name} sum to {sum(weights.values()):g}; they must sum to 1")
 
     def draw(self, stft: STFT, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Noise for every clip (count, samples), of unit mean square, and what is told of its deviation (count, bins, frames).
@@ -97,10 +152,7 @@ class RandomCovariance:
 
     def _start(self, power: Tensor) -> Tensor:
         """What EM may begin with for a source of that power (count, bins, frames)."""
-        reach = torch.rand(len(power), 1, 1, device=power.device)
-        near = torch.where(reach < 0.2, local_mean(power, 5, 9), local_mean(power, 25, 15))
-        near = torch.where(reach > 0.6, power.mean(2, keepdim=True), near)
-        return near * self._wrong(power, 6) + 1e-9
+        return smoothed(power, self.start_smoothers) * self._wrong(power, 6) + 1e-9
 
     def sample(
         self,
@@ -140,27 +192,15 @@ class RandomCovariance:
         if self.second:
             gain = 10 ** (_uniform(count, -12, 0, device) / 10) * _chance(count, self.second, device)
             power = _unit(power + gain * another)
-        size = torch.rand(count, 1, 1, device=device)
-        near = torch.where(size < 2 / 3, local_mean(power, 3, 3), local_mean(power, 5, 9))
-        near = torch.where(size < 1 / 3, power, near)
+        near = smoothed(power, self.voice_smoothers)
         power = near if voiced is None else torch.where(voiced, local_mean(power, 9, 5), near)
         power = _unit(power + ground * 10 ** (_uniform(count, -15, 3, device) / 10)).clamp_min(self._floor)
-        how = torch.rand(count, 1, 1, device=device)
-        told = torch.where(how < 0.25, local_mean(power, 3, 3), local_mean(power, 5, 9))
-        told = torch.where(how > 0.55, local_mean(power, 25, 15), told)
-        told = torch.where(how > 0.75, self._guess(power), told)
+        told = smoothed(power, self.told_smoothers, guess=self._guess)
         return power, torch.where(_chance(count, self.exact, device), power, told)
 
     def _guess(self, power: Tensor) -> Tensor:
         """What another estimate would say of a covariance: smoothed, sometimes over all of time or of both, and wrong."""
-        count = len(power)
-        size = [1 + 2 * int(torch.randint(0, most, ())) for most in (8, 12)]
-        near = local_mean(power, *size)
-        reach = torch.rand(count, 1, 1, device=power.device)
-        guess = torch.where(reach < 0.35, power, near)
-        guess = torch.where(reach > 0.7, power.mean(2, keepdim=True), guess)
-        guess = torch.where(reach > 0.85, 1.0, guess)
-        return guess * self._wrong(power, 8)
+        return smoothed(power, self.guess_smoothers) * self._wrong(power, 8)
 
     @staticmethod
     def _wrong(power: Tensor, most: float) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from avdiff.audio.representation import STFT
-from avdiff.lit.covariance import RandomCovariance, buzzing
+from avdiff.errors import UserError
+from avdiff.lit.covariance import SMOOTHERS, RandomCovariance, buzzing, smoothed
 
 CPU = torch.device("cpu")
 
@@ -125,3 +126,29 @@ def test_white_noise_is_told_as_it_is() -> None:
     torch.manual_seed(0)
     noise, clean, told = torch.randn(4, 16_000), torch.randn(4, 16_000), torch.ones(4, 256, 101)
     assert torch.equal(RandomCovariance(estimated=1.0).estimate(STFT(), clean, noise, told), told)
+
+
+def test_smoothers_are_drawn_as_often_as_their_weights_say() -> None:
+    torch.manual_seed(0)
+    power = torch.rand(2000, 4, 6) + 0.5
+    found = smoothed(power, {"none": 0.5, "time": 0.2, "all": 0.3})
+    for name, weight in (("none", 0.5), ("time", 0.2), ("all", 0.3)):
+        is_this = torch.isclose(found, SMOOTHERS[name](power)).all(2).all(1)
+        assert is_this.float().mean().item() == pytest.approx(weight, abs=0.04)
+
+
+def test_weights_of_smoothers_are_those_of_known_ones_and_sum_to_one() -> None:
+    with pytest.raises(UserError, match=r"start_smoothers.*25x15"):
+        RandomCovariance(start_smoothers={"7x7": 1.0})
+    with pytest.raises(UserError, match="voice_smoothers sum to"):
+        RandomCovariance(voice_smoothers={"none": 0.5, "3x3": 0.4})
+
+
+def test_an_estimate_without_smoothing_is_the_power_itself_but_for_its_errors() -> None:
+    """By the weights given: what is told of a covariance is a mean over time, or keeps its course."""
+    torch.manual_seed(0)
+    for name, flat in (("time", True), ("none", False)):
+        law = RandomCovariance(white=0.0, exact=0.0, guess_smoothers={name: 1.0})
+        power = torch.logspace(-2, 2, 101).expand(16, 256, 101)
+        told = law._guess(power).log10().mean((0, 1))
+        assert ((told[-1] - told[0]).abs() < 1.0).item() is flat
