@@ -53,6 +53,16 @@ def _detector(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _offscreen(text: str) -> int | str:
+    """A number, or auto."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of talkers; give 0, 1 or auto") from None
+
+
 def _parser() -> _Parser:
     parser = _Parser(
         prog="avdiff", description="Audio-visual speech separation by posterior sampling.", allow_abbrev=False
@@ -142,7 +152,19 @@ def _parser() -> _Parser:
         help="square crop of a talker's mouth, grey or colour, of any size (88x88 is taken for the centre of 96x96), instead of "
         "or after --face; repeat for each. One alone may bring the mixture as its sound",
     )
-    sub.add_argument("--offscreen", type=int, default=0, help="talkers who are heard but not seen: 0 or 1")
+    sub.add_argument(
+        "--offscreen",
+        type=_offscreen,
+        default=0,
+        help="talkers who are heard but not seen: 0 or 1, or auto: 1 where a voice is heard that no visible mouth explains",
+    )
+    sub.add_argument(
+        "--no-check",
+        dest="check",
+        action="store_false",
+        help="do not separate a second time, with or without an off-screen talker, to tell how sure the voices are and whether "
+        "someone is heard who is not seen; halves the method's time",
+    )
     sub.add_argument(
         "--output",
         type=Path,

@@ -95,7 +95,8 @@ def separate(
     mixture: Path | None,
     face: Sequence[Path],
     mouth: Sequence[Path],
-    offscreen: int,
+    offscreen: int | Literal["auto"],
+    check: bool,
     output: Path | None,
     stretch: int,
     faces: str,
@@ -144,19 +145,14 @@ def separate(
         settings = {"method": method, "config": config, "weights": digest(separator)}
 
     def made(source: Path) -> dict[str, object]:
-        found = {
-            "draws": draws,
-            "seed": seed,
-            "offscreen": offscreen,
-            "stretch": stretch,
-            "faces": type(detector).__name__,
-        }
-        return {**settings, **found, "recording": stamp(source)}
+        found = {"draws": draws, "seed": seed, "offscreen": offscreen, "check": check, "stretch": stretch}
+        return {**settings, **found, "faces": type(detector).__name__, "recording": stamp(source)}
 
     def run(source: Path, folder: Path) -> SeparationReport:
         if several:
             check_file(source)
-        told = {"offscreen": offscreen, "seed": seed, "detector": detector, "stretch": stretch, "device": where}
+        told: dict[str, Any] = {"offscreen": offscreen, "check": check, "seed": seed, "detector": detector}
+        told |= {"stretch": stretch, "device": where}
         with _bars() as bars:
             if not video:
                 return separate_mixture(source, face, separator, folder, mouths=mouth, watch=_watcher(bars), **told)
@@ -172,10 +168,14 @@ def separate(
 def _tell_voices(report: SeparationReport, spreads: bool) -> None:
     """Print what was made of one recording."""
     spread = ["spread, dB"] * spreads
-    table = Table(Column("file", overflow="fold"), "level, dB", *spread, "face seen, s", box=None)
-    for item in report.sources:
+    sure = report.confidence
+    trust = [] if sure is None else ["confidence"]
+    table = Table(Column("file", overflow="fold"), "level, dB", *trust, *spread, "face seen, s", box=None)
+    for k, item in enumerate(report.sources):
         seen = ", ".join(f"{a:.2f}-{b:.2f}" for a, b in item.seen) or "-"
         apart = [f"{item.spread:.1f}"] * spreads
+        if sure is not None:
+            apart = [f"{sure.overall(k):.2f}" if item.confidence else "-", *apart]
         table.add_row(escape(printable(str(item.path))), f"{item.decibels:.1f}", *apart, seen)
     console().print(table)
     for note in report.notes:

@@ -26,10 +26,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from math import ceil, log10, sqrt
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -39,8 +42,12 @@ from torch import Tensor
 from avdiff.audio.consistency import make_consistent
 from avdiff.audio.io import Sound, WavFile, join_band, reach, resample
 from avdiff.audio.rumble import without_rumble
+from avdiff.confidence import Confidence, Witnesses, announced
 from avdiff.errors import UserError
 from avdiff.extras import lazy
+from avdiff.priors.base import ConditionalDiffusionPrior
+from avdiff.priors.joint import JointPrior
+from avdiff.priors.store import load_prior
 from avdiff.report.figures import Panel, png, spectrograms
 from avdiff.report.page import Player, Section, Table, write_page
 from avdiff.results import Place, results_folder
@@ -62,6 +69,9 @@ cv2 = lazy("cv2")
 
 Watch = Callable[[str, float], None]  # told of every stage by its name, and the share of it that is done, 0 to 1
 
+Offscreen = int | Literal["auto"]  # how many speakers are heard and not seen
+AUTO: Literal["auto"] = "auto"  # as many as are heard
+
 SHORTEST = 0.1  # s of sound
 LOUDEST = 2.0**32  # of full scale, which is 1: samples of 32-bit integers that someone took for floats still pass
 SHOWN = 600  # s of a recording that the report plays and pictures
@@ -82,6 +92,8 @@ class SeparatedSource:
         decibels: its root mean square below full scale, -inf for silence.
         seen: (start, stop) in seconds, when its face is seen.
         spread: of several draws about their mean, in dB relative to the level of that mean; NaN for a single estimate.
+        confidence: of every second, 0 to 1, NaN where the voice is silent; empty where that was not asked for, and of who is not
+            seen.
     """
 
     path: Path
@@ -89,6 +101,7 @@ class SeparatedSource:
     decibels: float
     seen: tuple[tuple[float, float], ...] = ()
     spread: float = math.nan
+    confidence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,8 @@ class SeparationReport:
         seconds: of computing.
         evaluations: of the networks, a source; 0 from a method that does not count.
         notes: what a listener should know, in sentences.
+        confidence: what that of the sources was found from, and whether someone is heard who is not seen; None where that was
+            not asked for.
     """
 
     folder: Path
@@ -108,6 +123,7 @@ class SeparationReport:
     seconds: float
     evaluations: int
     notes: tuple[str, ...]
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +189,8 @@ def separate_file(
     separator: Separator,
     folder: Path | str,
     *,
-    offscreen: int = 0,
+    offscreen: Offscreen = 0,
+    check: bool = False,
     seed: int = 0,
     detector: FaceDetector | None = None,
     stretch: int = 30,
@@ -188,7 +205,10 @@ def separate_file(
         separator: the method, on `device`.
         folder: to write to; made where missing. Files of an earlier run are replaced, all at once when the new ones are whole; no
             others are touched: where one has the name of a file to be written, that is an error.
-        offscreen: talkers who are not seen, 0 or 1.
+        offscreen: talkers who are not seen, 0 or 1. "auto": 1 where someone is heard whom no visible mouth explains, which takes
+            the method twice.
+        check: separate it with and without an off-screen speaker, to know how sure the result is and whether someone is heard who
+            is not seen; takes the method twice.
         seed: of the sampling noise.
         detector: of faces. None: the best that is installed (`avdiff.video.detectors`).
         stretch: seconds that are separated at a time.
@@ -215,7 +235,7 @@ def separate_file(
                 f"give --offscreen 1 to separate one unseen talker from the noise.{_besides(frames.notes)}"
             )
         recording = _Recording(video, heard, faces, pictures, notes, dict(made or {}))
-        return _separate(recording, separator, place, offscreen, seed, stretch, device, watch)
+        return _separate(recording, separator, place, offscreen, check, seed, stretch, device, watch)
 
 
 def separate_mixture(
@@ -225,7 +245,8 @@ def separate_mixture(
     folder: Path | str,
     *,
     mouths: Sequence[Path | str | np.ndarray] = (),
-    offscreen: int = 0,
+    offscreen: Offscreen = 0,
+    check: bool = False,
     seed: int = 0,
     detector: FaceDetector | None = None,
     stretch: int = 30,
@@ -239,7 +260,7 @@ def separate_mixture(
         faces: videos; of each, the person who is seen longest is the talker. Their sound is not used.
         mouths: crops of the mouths of further talkers, who come after those of `faces`: videos, or arrays (F, S, S) or
             (F, S, S, 3) of uint8 at 25 a second. Square, of any size: see `avdiff.video.crops.fit_crop`.
-        separator, folder, offscreen, seed, detector, stretch, device, watch: see `separate_file`.
+        separator, folder, offscreen, check, seed, detector, stretch, device, watch: see `separate_file`.
 
     Raises:
         UserError: the input cannot be separated; the sentence says why and what to change.
@@ -281,17 +302,17 @@ def separate_mixture(
         talkers += [_mouth(mouth, f"mouth {k + 1}", watch, arrays, notes) for k, mouth in enumerate(cropped)]
         notes += detector.notes if detector is not None else ()
         recording = _Recording(mixture, heard, talkers, 0, notes)
-        return _separate(recording, separator, place, offscreen, seed, stretch, device, watch)
+        return _separate(recording, separator, place, offscreen, check, seed, stretch, device, watch)
 
 
 def _ignore(stage: str, share: float) -> None:
     pass
 
 
-def _check(separator: Separator, folder: Path, offscreen: int, stretch: int) -> None:
+def _check(separator: Separator, folder: Path, offscreen: Offscreen, stretch: int) -> None:
     if stretch < 1:
         raise UserError(f"Stretches of {stretch} s were asked for; give 1 or more, such as 30.")
-    if offscreen not in (0, 1):
+    if offscreen not in (0, 1, AUTO):
         raise UserError(
             f"{offscreen} off-screen talkers were asked for; at most one is possible, "
             "because nothing tells apart two voices that have no face."
@@ -380,74 +401,151 @@ def _separate(
     recording: _Recording,
     separator: Separator,
     place: Place,
-    offscreen: int,
+    offscreen: Offscreen,
+    check: bool,
     seed: int,
     stretch: int,
     device: torch.device | str,
     watch: Watch,
 ) -> SeparationReport:
     started = time.perf_counter()
-    heard, folder = recording.heard, place.folder
-    layout: tuple[Role, ...] = (SPEAKER,) * len(recording.faces) + (OFFSCREEN,) * offscreen + (NOISE,)
-    names = [f"person{k + 1}" for k in range(len(recording.faces))] + [OFFSCREEN] * offscreen + [NOISE]
-    files = [*(f"{name}.wav" for name in names), TRACKS, *[PREVIEW] * bool(recording.pictures), PAGE]
-    _refuse(folder, files, recording)
+    heard, folder, faces = recording.heard, place.folder, recording.faces
+    runs = [_Run(place.new, len(faces), 1 if offscreen == AUTO else int(offscreen))]
+    if faces and (check or offscreen == AUTO):
+        runs.append(_Run(place.work, len(faces), 1 - runs[0].offscreen))
+    written = runs if offscreen == AUTO else runs[:1]
+    _refuse(folder, _files(runs[0], recording), recording)
 
     chunked = Chunked(separator, seconds=stretch, overlap=min(2, stretch // 2))
     stretches = len(chunked.plan(len(heard)))
-    evaluations, pieces = 0, 0
-    given = torch.zeros(0)
-    listened = np.zeros(len(layout), bool)  # to whom, while there was sound
-    power, spread = torch.zeros(len(layout)), torch.zeros(len(layout))
+    lips = _lips(separator, device) if len(runs) > 1 else None
+    witnesses = Witnesses(len(faces)) if len(runs) > 1 else None
+    done, given, told = 0, torch.zeros(0), None
 
-    def window(start: int, stop: int) -> Observation:
-        nonlocal given
+    def window(run: _Run, start: int, stop: int) -> Observation:
+        nonlocal given, told
         given = heard.part(start, stop)
-        observation = _observation(recording.faces, given, start, layout)
-        listened[chunked.present(observation)] |= bool(given.any())
-        return observation.to(device)
+        observation = _observation(faces, given, start, run.layout)
+        run.listened[chunked.present(observation)] |= bool(given.any())
+        moved = observation.to(device)
+        if lips is not None and run is runs[0]:
+            told = announced(lips, moved)
+        return moved
 
     def callback(progress: Progress) -> None:
-        watch("separating", (pieces + progress.step / progress.steps) / stretches)
+        watch("separating", (done + progress.step / progress.steps) / (stretches * len(runs)))
 
-    with _Voices([place.new / f"{name}.wav" for name in names], heard) as voices:
+    with ExitStack() as stack:
+        voices = [
+            stack.enter_context(_Voices([run.folder / f"{name}.wav" for name in run.names], heard)) for run in written
+        ]
         noise = ClipNoise(seed, ("recording",))
-        for piece in chunked.stream(window, len(heard), rng=noise, callback=callback):
-            pieces += 1
-            evaluations += piece.info.get("evaluations", 0)
-            power += piece.sources.square().sum(-1)
-            if piece.std is not None:
-                spread += piece.std.nan_to_num().square().sum(-1)
-            shared = make_consistent(piece.sources, given[: piece.sources.shape[-1]])
-            voices.add(Piece(piece.start, shared), last=pieces == stretches)
-            watch("separating", pieces / stretches)
+        streams = [chunked.stream(partial(window, run), len(heard), rng=noise, callback=callback) for run in runs]
+        for index in range(stretches):
+            pieces = list[Piece]()
+            for run, stream in zip(runs, streams, strict=True):
+                piece = next(stream)
+                pieces.append(piece)
+                run.add(piece)
+                done += 1
+                watch("separating", done / (stretches * len(runs)))
+            for writer, piece in zip(voices, pieces, strict=False):
+                shared = make_consistent(piece.sources, given[: piece.sources.shape[-1]])
+                writer.add(Piece(piece.start, shared), last=index + 1 == stretches)
+            if witnesses is not None:
+                without, beside = sorted((piece.sources for piece in pieces), key=len)
+                witnesses.add(without, beside, told)
     seconds = time.perf_counter() - started
 
+    confidence = None if witnesses is None else witnesses.judge()
+    chosen = int(offscreen == AUTO and confidence is not None and not confidence.someone_unseen)
+    run, levels = runs[chosen], voices[chosen].decibels()
+    if chosen:
+        for name in runs[0].names:
+            (place.new / f"{name}.wav").unlink()
+        for name in run.names:
+            (run.folder / f"{name}.wav").rename(place.new / f"{name}.wav")
     sources = tuple(
         SeparatedSource(
             folder / f"{name}.wav",
             role,
             level,
-            _intervals(recording.faces[k].person) if role == SPEAKER else (),
-            10 * math.log10(spread[k] / power[k]) if spread[k] > 0 and power[k] > 0 else math.nan,
+            _intervals(faces[k].person) if role == SPEAKER else (),
+            run.spread(k),
+            tuple(confidence.voices[k].tolist()) if confidence is not None and role == SPEAKER else (),
         )
-        for k, (name, role, level) in enumerate(zip(names, layout, voices.decibels(), strict=True))
+        for k, (name, role, level) in enumerate(zip(run.names, run.layout, levels, strict=True))
     )
     recording.notes += [
         f"{source.path.name} is silent: {_why(bool(heard_by))}. What was said is in noise.wav."
-        for source, heard_by in zip(sources, listened, strict=True)
+        for source, heard_by in zip(sources, run.listened, strict=True)
         if source.role == SPEAKER and source.decibels == float("-inf") and heard.level
     ]
+    if confidence is not None:
+        recording.notes += _unseen(confidence, run.offscreen, asked=offscreen != AUTO)
     watch("writing the report", 0.0)
-    report = SeparationReport(folder, sources, seconds, evaluations, tuple(recording.notes))
+    report = SeparationReport(folder, sources, seconds, run.evaluations, tuple(recording.notes), confidence)
+    files = _files(run, recording)
     _write_tracks(place.new / TRACKS, recording, report, files)
     if recording.pictures:
-        _write_preview(place.new / PREVIEW, recording, names)
+        _write_preview(place.new / PREVIEW, recording, run.names)
     watch("writing the report", 0.5)
-    _write_report(place.new / PAGE, recording, report, names, place.new)
+    _write_report(place.new / PAGE, recording, report, run.names, place.new)
     watch("writing the report", 1.0)
     _refuse(folder, files, recording)
     return report
+
+
+class _Run:
+    """One separation of a recording: with a number of off-screen speakers, into a folder.
+
+    Attributes:
+        listened: to whom, while there was sound.
+    """
+
+    def __init__(self, folder: Path, faces: int, offscreen: int) -> None:
+        self.folder, self.offscreen = folder, offscreen
+        self.layout: tuple[Role, ...] = (SPEAKER,) * faces + (OFFSCREEN,) * offscreen + (NOISE,)
+        self.names = [f"person{k + 1}" for k in range(faces)] + [OFFSCREEN] * offscreen + [NOISE]
+        self.listened = np.zeros(len(self.layout), bool)
+        self.evaluations = 0
+        self._power, self._spread = torch.zeros(len(self.layout)), torch.zeros(len(self.layout))
+
+    def add(self, piece: Piece) -> None:
+        self.evaluations += piece.info.get("evaluations", 0)
+        self._power += piece.sources.square().sum(-1)
+        if piece.std is not None:
+            self._spread += piece.std.nan_to_num().square().sum(-1)
+
+    def spread(self, source: int) -> float:
+        power, spread = float(self._power[source]), float(self._spread[source])
+        return 10 * math.log10(spread / power) if spread > 0 and power > 0 else math.nan
+
+
+def _files(run: _Run, recording: _Recording) -> list[str]:
+    return [*(f"{name}.wav" for name in run.names), TRACKS, *[PREVIEW] * bool(recording.pictures), PAGE]
+
+
+def _lips(separator: Separator, device: torch.device | str) -> ConditionalDiffusionPrior | None:
+    """A speech prior that says how loud a voice is from its lips: the method's own, or the one that comes with the package."""
+    own = getattr(separator, "prior", None)
+    prior = (
+        own.priors[SPEAKER]
+        if isinstance(own, JointPrior) and SPEAKER in own.priors
+        else load_prior("speech").to(device)
+    )
+    return prior if isinstance(prior, ConditionalDiffusionPrior) else None
+
+
+def _unseen(confidence: Confidence, offscreen: int, *, asked: bool) -> list[str]:
+    """What to say of someone who is heard and not seen."""
+    spans = " and ".join(f"from {a} to {b} s" for a, b in confidence.spans)
+    if not confidence.someone_unseen or not spans:
+        if offscreen and asked:
+            return ["It is not likely that someone is heard who is not seen; separate it without --offscreen 1."]
+        return []
+    where = "it is in offscreen.wav" if offscreen else "separate it with --offscreen 1"
+    return [f"A voice that is not seen is heard {spans}; {where}."]
 
 
 def _why(listened: bool) -> str:
@@ -588,15 +686,20 @@ def _write_tracks(path: Path, recording: _Recording, report: SeparationReport, f
             face = recording.faces[k]
             entry["mouth" if face.cropped else "video"] = face.name
             entry["seen"] = source.seen
+            if source.confidence:
+                entry["confidence"] = [None if math.isnan(c) else round(c, 3) for c in source.confidence]
             if not face.cropped:
                 entry["boxes"] = f"\0{k}"  # no name holds this character
         entries.append(entry)
+    sure = report.confidence
     content = {
         "input": recording.source.name,
         "of": identity(recording.source),
         "rate": recording.heard.rate,
         "seconds": len(recording.heard.samples) / recording.heard.rate,
         "boxes": "seconds, left, top, right, bottom; pixels of the file, turned and stretched as it asks",
+        **({} if sure is None else {"confidence": "of every second of a voice, from 0 to 1; null where it is silent"}),
+        **({} if sure is None else {"unseen": _unseen_entry(sure)}),
         "sources": entries,
         "notes": report.notes,
         **({"made": recording.made} if recording.made else {}),
@@ -612,6 +715,14 @@ def _write_tracks(path: Path, recording: _Recording, report: SeparationReport, f
                 begin = ","
             file.write(("[" if begin == "[" else "") + "]" + after)
         file.write("\n")
+
+
+def _unseen_entry(confidence: Confidence) -> dict[str, object]:
+    """What is said of a speaker who is not seen: share of the power of all voices in dB, and where one is heard."""
+    shares = [confidence.share, *confidence.unseen.tolist()]
+    whole, *seconds = (round(share, 1) if math.isfinite(share) else None for share in shares)
+    heard = confidence.spans if confidence.someone_unseen else []
+    return {"share_db": whole, "seconds_db": seconds, "heard": heard}
 
 
 def _boxes(person: Person) -> Iterator[list[float]]:
@@ -636,10 +747,17 @@ def _write_report(
     for name in names:
         signals[name] = soundfile.read(folder / f"{name}.wav", shown, dtype="float32")[0]
     signals = {name: resample(torch.from_numpy(x.copy()), rate, SAMPLE_RATE).numpy() for name, x in signals.items()}
+    sure = report.confidence
     rows = [
-        (s.path.name, f"{s.decibels:.1f}", ", ".join(f"{a:.2f}–{b:.2f} s" for a, b in s.seen) or "–")
-        for s in report.sources
+        (
+            s.path.name,
+            f"{s.decibels:.1f}",
+            *([] if sure is None else [f"{sure.overall(k):.2f}" if s.confidence else "–"]),
+            ", ".join(f"{a:.2f}–{b:.2f} s" for a, b in s.seen) or "–",
+        )
+        for k, s in enumerate(report.sources)
     ]
+    header = ("file", "level, dB of full scale", *([] if sure is None else ["confidence"]), "face seen")
     length = len(recording.heard.samples) / rate
     facts = f"{length:.2f} s at {rate} Hz, separated in {report.seconds:.1f} s"
     facts += f" with {report.evaluations} network evaluations a source." if report.evaluations else "."
@@ -652,7 +770,7 @@ def _write_report(
             text=[facts, *report.notes],
             pictures=[still] if (still := _still(recording, names)) else [],
             players=[[Player(name, signal) for name, signal in signals.items()]],
-            tables=[Table(("file", "level, dB of full scale", "face seen"), rows)],
+            tables=[Table(header, rows)],
         ),
         Section(
             "Spectrograms",

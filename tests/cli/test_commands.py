@@ -73,6 +73,7 @@ NOISE = ("--config", "experiments/train/noise.yaml")
         (["separate", "nowhere.mp4", "--mouth", "a.mp4"], "--mouth goes with --mixture"),
         (["separate", "--mouth", "a.mp4", "--mouth", "b.mp4"], "--face or --mouth for every talker"),
         (["separate", "--mouth", "tests"], "tests is a folder"),
+        (["separate", "a.mp4", "--offscreen", "two"], "'two' is no number of talkers; give 0, 1 or auto"),
         (["demo", "--method", "magic"], "there is no method 'magic'; the methods are"),
         (["export", "nowhere.ckpt", "small_noise", "out"], "checkpoint nowhere.ckpt does not exist"),
         (["export", "nowhere.ckpt", "small_ravss", "out"], "checkpoint nowhere.ckpt does not exist"),

@@ -47,6 +47,7 @@ ORDER = (
         "speed",
         "sweep",
         "results",
+        "confidence",
         "recording",
         "api",
         "batch",

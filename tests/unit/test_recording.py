@@ -232,6 +232,66 @@ def test_crops_of_mouths_stand_for_faces(tmp_path: Path) -> None:
         separate_mixture(tmp_path / "mix.wav", [], method, tmp_path / "o", mouths=[tmp_path / "a.mkv"])
 
 
+class Hidden(Shares):
+    """Gives an off-screen speaker most of what the first voice had, in some seconds."""
+
+    def __init__(self, seconds: slice = slice(0, 0)) -> None:
+        super().__init__()
+        self.taken = slice(16_000 * seconds.start, 16_000 * seconds.stop)
+
+    def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        found = super().separate(observation, rng=rng, callback=callback)
+        sources = found.sources.clone()
+        if OFFSCREEN in observation.layout:
+            sources[:, 1] = 0
+            sources[:, 1, self.taken] = 2 * sources[:, 0, self.taken]
+            sources[:, 0, self.taken] = 0
+        return replace(found, sources=sources)
+
+
+@pytest.fixture
+def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("avdiff.recording._lips", lambda separator, device: None)
+    film(tmp_path / "talk.mkv", [picture(right=False)] * 125)
+    return tmp_path / "talk.mkv"
+
+
+@pytest.mark.parametrize("stretch", [30, 4])
+def test_as_many_off_screen_speakers_as_are_heard(stretch: int, hidden: Path, tmp_path: Path) -> None:
+    asked = {"detector": Squares(), "offscreen": "auto", "stretch": stretch}
+    method = Hidden(slice(0, 4)) if stretch == 30 else Hidden(slice(0, 3))
+    report = separate_file(hidden, method, tmp_path / "a", **asked)  # type: ignore[arg-type]
+    assert [source.role for source in report.sources] == [SPEAKER, OFFSCREEN, NOISE]
+    assert any("in offscreen.wav" in note for note in report.notes)
+    report = separate_file(hidden, Hidden(), tmp_path / "b", **asked)  # type: ignore[arg-type]
+    assert [source.role for source in report.sources] == [SPEAKER, NOISE]
+    assert not any("not seen" in note for note in report.notes)
+    for folder, names in (("a", ["noise", "offscreen", "person1"]), ("b", ["noise", "person1"])):
+        out = voices(tmp_path / folder)
+        assert list(out) == names
+        assert sum(out.values()) == pytest.approx(read_track(hidden)[0].mean(0), abs=1e-5)
+        recorded = json.loads((tmp_path / folder / "tracks.json").read_text())["files"]
+        assert sorted(recorded) == sorted(path.name for path in (tmp_path / folder).iterdir())
+
+
+def test_someone_who_is_heard_and_not_seen_is_told_and_the_voices_stay(hidden: Path, tmp_path: Path) -> None:
+    report = separate_file(hidden, Hidden(slice(1, 4)), tmp_path / "a", detector=Squares(), check=True)
+    assert [note for note in report.notes if "from 1 to 4 s" in note and "--offscreen 1" in note]
+    assert report.sources[0].confidence[0] == pytest.approx(1)
+    assert max(report.sources[0].confidence[1:4]) < 0.5
+    assert report.sources[1].confidence == ()
+    tracks = json.loads((tmp_path / "a" / "tracks.json").read_text())
+    assert tracks["sources"][0]["confidence"] == pytest.approx(report.sources[0].confidence, abs=1e-3)
+    assert tracks["unseen"]["heard"] == [[1, 4]]
+    assert "confidence" in (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    plain = separate_file(hidden, Hidden(slice(1, 4)), tmp_path / "b", detector=Squares())
+    assert plain.confidence is None
+    for name, samples in voices(tmp_path / "b").items():
+        assert np.array_equal(samples, voices(tmp_path / "a")[name])
+    report = separate_file(hidden, Hidden(), tmp_path / "c", detector=Squares(), check=True, offscreen=1)
+    assert any("without --offscreen 1" in note for note in report.notes)
+
+
 def test_one_unseen_talker_needs_no_face(tmp_path: Path) -> None:
     film(tmp_path / "dark.mkv", [picture(False, False)] * 30)
     with pytest.raises(UserError, match="--offscreen 1"):
