@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from avdiff.console import console
 from avdiff.errors import UserError, printable, printable_lines
-from avdiff.extras import check
+from avdiff.extras import check as check_extras
 from avdiff.files import packaged
 from avdiff.types import SPEAKER
 
@@ -134,7 +134,7 @@ def separate(
     for path in (*sources, *face, *mouth, *([output] if output else [])):
         if any("\ud800" <= character <= "\udfff" for character in str(path)):
             raise UserError(f"the name {str(path)!a} is not UTF-8, and the files to be written name it; rename it")
-    check("video")
+    check_extras("video")
     where = _device(device)
     separator = _drawing(method, draws).to(where)
     detector = find_detector(faces)
@@ -245,7 +245,7 @@ def demo(output: Path, method: str, seed: int) -> None:
     from datamodules.mixtures import collate
     from datamodules.synthetic.benchmark import EmbeddedBenchmark
 
-    check("synthetic", "video", "metrics")
+    check_extras("synthetic", "video", "metrics")
     titles = {
         "speakers2": "Two talkers who are seen, and noise",
         "offscreen2": "One talker who is seen, one who is not, and noise",
