@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avdiff.errors import UserError
+
 SAMPLE_RATE = 16_000  # Hz, of every model in the package
 VIDEO_FPS = 25  # frames a second, of every visual stream handed to a model
 SAMPLES_PER_FRAME = SAMPLE_RATE // VIDEO_FPS  # 640
@@ -79,6 +81,21 @@ class Observation:
         if visible and (self.visual is None or self.visual.shape[1] != visible):
             given = "no video" if self.visual is None else f"{self.visual.shape[1]} visual streams"
             raise ValueError(f"the layout has {visible} visible speaker(s) but {given} came with it")
+
+    def require_rate(self, sample_rate: int) -> None:
+        """Refuse to be separated by models of another sample rate: they would take it for slower or faster sound.
+
+        Args:
+            sample_rate: of the models, Hz.
+
+        Raises:
+            UserError: it is another one.
+        """
+        if self.sample_rate != sample_rate:
+            raise UserError(
+                f"the mixture has a sample rate of {self.sample_rate} Hz, the method's models one of {sample_rate} Hz; "
+                f"resample the mixture to {sample_rate} Hz first (avdiff.audio.io.resample)"
+            )
 
     def to(self, *args: Any, **kwargs: Any) -> Observation:
         """The same observation with its tensors moved, for Lightning's batch transfer."""

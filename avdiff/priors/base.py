@@ -111,9 +111,17 @@ class ConditionalDiffusionPrior(DiffusionPrior):
 
 
 class BoundPrior(Protocol):
-    """A product of priors tied to one observation: all that a sampler knows of them."""
+    """A product of priors tied to one observation: all that a sampler knows of them. No sampler changes it."""
 
-    sigma_data: float
+    @property
+    def sigma_data(self) -> float:
+        """Std of the data in waveform units."""
+        ...
+
+    @property
+    def noise(self) -> Tensor:
+        """(K,) bool: the sources that are noise. All others are voices."""
+        ...
 
     @property
     def evaluations(self) -> int:
@@ -147,6 +155,9 @@ class BoundPrior(Protocol):
         """
         ...
 
-    def rescale(self, gains: Tensor) -> None:
-        """From now on every source is that much louder a priori: factors of amplitudes, (B, K)."""
+    def rescaled(self, gains: Tensor) -> BoundPrior:
+        """The product of priors by which every source is that much louder: factors of amplitudes, (B, K).
+
+        Its evaluations are counted with those of this one.
+        """
         ...

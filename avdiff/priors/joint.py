@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from avdiff.audio.representation import STFT
 from avdiff.errors import UserError
 from avdiff.priors.base import ConditionalDiffusionPrior, DiffusionPrior
-from avdiff.priors.tiled import tiled_denoise, tiled_estimate
-from avdiff.types import OFFSCREEN, SPEAKER, Observation, Role
+from avdiff.priors.execution import Execution, with_compiled_network
+from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Observation, Role
 
 
 class JointPrior(nn.Module):
@@ -49,15 +49,13 @@ class JointPrior(nn.Module):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        self.overlap, self.max_rows, self.bf16 = overlap, max_rows, bf16
+        self.execution = Execution(overlap, max_rows, bf16)
+        if compiled:
+            run = {id(prior): with_compiled_network(prior) for prior in priors.values()}
+            priors = {role: run[id(prior)] for role, prior in priors.items()}
         self.priors = nn.ModuleDict(dict(priors))
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if compiled:
-            for prior in {id(prior): prior for prior in priors.values()}.values():
-                if (network := prior.evaluated) is not None:
-                    # the function, not the module: names of weights stay, and hooks run outside of the compiled code
-                    network.forward = torch.compile(network.forward, mode="reduce-overhead")
         self.guidance, self.guidance_interval = guidance, guidance_interval
         self.bounded = bounded
         rates = {prior.sample_rate for prior in priors.values()}
@@ -81,6 +79,11 @@ class JointPrior(nn.Module):
         return all(prior.oracle for prior in self.priors.values())
 
     @property
+    def sample_rate(self) -> int:
+        """Of all priors, Hz."""
+        return next(iter(self.priors.values())).sample_rate  # type: ignore[return-value]
+
+    @property
     def sigma_data(self) -> float:
         """Level that mixtures are scaled to before sampling."""
         return next(iter(self.priors.values())).sigma_data  # type: ignore[return-value]
@@ -98,14 +101,71 @@ class JointPrior(nn.Module):
         """Embed the video once and fix which rows of a network call belong to which source.
 
         Args:
-            observation: what is separated, at the priors' level.
+            observation: the mixtures, at the priors' level and sample rate.
             levels: of the sources of each role, in dB relative to the priors' training data; 0 where it says nothing.
             scale: factor on all amplitudes, `sigma_data` among them.
             draws: of every clip, side by side: B is then draws times the clips, a clip's draws one after the other.
+
+        Raises:
+            UserError: the mixture has another sample rate than the priors, or its sources are not known and a prior is told them.
         """
-        return BoundJointPrior(self, observation, levels or {}, scale, draws)
+        observation.require_rate(self.sample_rate)
+        layout, batch = observation.layout, observation.mixture.shape[0]
+        decibel = observation.mixture.new_tensor([(levels or {}).get(role, 0.0) for role in layout])
+        gains = (scale * 10 ** (decibel / 20)).repeat(batch, 1)
+        noise = torch.tensor([role == NOISE for role in layout], device=observation.mixture.device)
+        of_prior: dict[int, list[int]] = {}
+        for source, role in enumerate(layout):
+            of_prior.setdefault(id(self._prior(role)), []).append(source)
+        groups = []
+        for sources in of_prior.values():
+            group = _Group(self._prior(layout[sources[0]]), sources)
+            if group.prior.oracle:
+                truth = _truth(observation)[:, sources].flatten(0, 1) / scale
+                group = replace(group, cond=group.prior.reveal(truth).unflatten(0, (batch, -1)))
+                gains[:, sources] = scale  # it knows the levels too
+            elif isinstance(group.prior, ConditionalDiffusionPrior) and group.prior.conditional:
+                cond, null = _conditions(group.prior, observation, [layout[source] for source in sources], batch)
+                group = replace(group, cond=cond, null=null)
+            groups.append(group.repeated(draws))
+        return BoundJointPrior(self, tuple(groups), gains.repeat_interleave(draws, 0), noise, scale * self.sigma_data)
 
 
+@dataclass(frozen=True)
+class _Group:
+    """The sources of a layout that have a prior in common.
+
+    Attributes:
+        prior: theirs.
+        sources: their indices in the layout, those of visible speakers first.
+        cond: (B, k, F, D) their conditions; None for a prior without any.
+        null: (B, k_visible, F, D) the null condition of the visible speakers; None for a prior without video.
+    """
+
+    prior: DiffusionPrior
+    sources: list[int]
+    cond: Tensor | None = None
+    null: Tensor | None = None
+
+    @property
+    def visible(self) -> int:
+        """Number of visible speakers, which guidance needs a second branch of."""
+        return 0 if self.null is None else self.null.shape[1]
+
+    def repeated(self, draws: int) -> _Group:
+        """The same with every clip so many times, one after the other."""
+        cond, null = (None if of is None else of.repeat_interleave(draws, 0) for of in (self.cond, self.null))
+        return replace(self, cond=cond, null=null)
+
+
+@dataclass
+class _Meter:
+    """Count of network evaluations a source."""
+
+    evaluations: int = 0
+
+
+@dataclass(frozen=True)
 class BoundJointPrior:
     """A joint prior tied to one observation. See `avdiff.priors.base.BoundPrior`.
 
@@ -113,103 +173,78 @@ class BoundJointPrior:
     taking a share of another: half of a voice is a plausible voice, but not at half its level.
 
     Attributes:
+        joint: the product of priors.
+        groups: sources by prior.
         gains: (B, K) amplitudes relative to the priors' training data.
+        noise: (K,) bool, the sources of role "noise".
+        sigma_data: std of the data in waveform units.
     """
 
-    def __init__(
-        self, joint: JointPrior, observation: Observation, levels: Mapping[Role, float], scale: float, draws: int = 1
-    ) -> None:
-        self.sigma_data = scale * joint.sigma_data
-        self.evaluations = 0
-        self._joint = joint
-        self._groups: list[tuple[DiffusionPrior, list[int], Tensor | None, Tensor | None]] = []
-        layout, batch = observation.layout, observation.mixture.shape[0]
-        decibel = observation.mixture.new_tensor([levels.get(role, 0.0) for role in layout])
-        self.gains = (scale * 10 ** (decibel / 20)).repeat(batch, 1)
-        roles_of: dict[int, list[int]] = {}
-        for source, role in enumerate(layout):
-            roles_of.setdefault(id(joint._prior(role)), []).append(source)
-        for sources in roles_of.values():
-            prior = joint._prior(layout[sources[0]])
-            cond = null = None
-            if prior.oracle:
-                cond = prior.reveal(_truth(observation)[:, sources].flatten(0, 1) / scale).unflatten(0, (batch, -1))
-                self.gains[:, sources] = scale  # it knows the levels too
-            elif prior.conditional:
-                cond, null = _conditions(
-                    cast(ConditionalDiffusionPrior, prior), observation, [layout[s] for s in sources], batch
-                )
-            cond, null = (None if of is None else of.repeat_interleave(draws, 0) for of in (cond, null))
-            self._groups.append((prior, sources, cond, null))
-        self.gains = self.gains.repeat_interleave(draws, 0)
-        # guidance takes a second branch of those who are seen
-        self._seen = any(null is not None and null.shape[1] for *_, null in self._groups)
+    joint: JointPrior
+    groups: tuple[_Group, ...]
+    gains: Tensor
+    noise: Tensor
+    sigma_data: float
+    _meter: _Meter = field(default_factory=_Meter)  # one for all that are made of this by `rescaled`
 
-    def _guided(self, sigma: float) -> bool:
-        if not self._joint.guidance or not self._seen:
-            return False
-        if self._joint.guidance_interval is None:
-            return True
-        low, high = self._joint.guidance_interval
-        return low <= sigma / self.sigma_data <= high
-
-    def _precision(self, x: Tensor) -> AbstractContextManager[object]:
-        return torch.autocast(x.device.type, torch.bfloat16) if self._joint.bf16 else nullcontext()
+    @property
+    def evaluations(self) -> int:
+        """See `avdiff.priors.base.BoundPrior`."""
+        return self._meter.evaluations
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """(B, K, T) -> (B, K, T): all sources of a prior, and both guidance branches, in one network call."""
-        batch, _, samples = x.shape
-        guided = self._guided(sigma)
-        self.evaluations += 2 if guided else 1
-        sigmas = sigma / self.gains
-        state, x = x, x / self.gains[..., None]
+        self._meter.evaluations += 2 if self._guided(sigma) else 1
         out = torch.empty_like(x)
-        for prior, sources, cond, null in self._groups:
-            rows, noise = x[:, sources].reshape(batch * len(sources), samples), sigmas[:, sources].flatten()
-            visible = 0 if null is None else null.shape[1]
-            if guided and visible and cond is not None and null is not None:
-                lips = x[:, sources[:visible]].reshape(batch * visible, samples)
-                rows, noise = torch.cat([rows, lips]), torch.cat([noise, sigmas[:, sources[:visible]].flatten()])
-                cond = torch.cat([cond.flatten(0, 1), null.flatten(0, 1)])
-            elif cond is not None:
-                cond = cond.flatten(0, 1)
-            with self._precision(x):
-                clean = tiled_denoise(prior, rows, noise, cond, self._joint.overlap, self._joint.max_rows)
-            clean, free = clean[: batch * len(sources)], clean[batch * len(sources) :]
-            clean = clean.view(batch, len(sources), samples)
-            if free.numel():
-                w = self._joint.guidance
-                guide = (1 + w) * clean[:, :visible] - w * free.view(batch, visible, samples)
-                clean = torch.cat([guide, clean[:, visible:]], dim=1)
-            out[:, sources] = clean
-        out = out * self.gains[..., None]
-        return _bounded(out, state, sigma) if self._joint.bounded else out
+        for group in self.groups:
+            out[:, group.sources] = self._denoise_group(group, x[:, group.sources], sigma)
+        return _bounded(out, x, sigma) if self.joint.bounded else out
+
+    def _denoise_group(self, group: _Group, x: Tensor, sigma: float) -> Tensor:
+        """g D(x / g; sigma / g) of the sources of a group, (B, k, T) -> (B, k, T), guided where they are visible."""
+        gains, visible = self.gains[:, group.sources], group.visible
+        x, sigmas, cond = x / gains[..., None], sigma / gains, group.cond
+        if not (self._guided(sigma) and visible):
+            return gains[..., None] * self.joint.execution.denoise(group.prior, x, sigmas, cond)
+        assert cond is not None and group.null is not None  # noqa: PT018  # there are visible speakers
+        twice = [torch.cat([of, of[:, :visible]], dim=1) for of in (x, sigmas)]
+        both = self.joint.execution.denoise(group.prior, *twice, torch.cat([cond, group.null], dim=1))
+        given, free = both.split([x.shape[1], visible], dim=1)
+        guided = torch.lerp(free, given[:, :visible], 1 + self.joint.guidance)  # (1 + w) D(v) - w D(null)
+        return gains[..., None] * torch.cat([guided, given[:, visible:]], dim=1)
+
+    def _guided(self, sigma: float) -> bool:
+        if not self.joint.guidance or not any(group.visible for group in self.groups):
+            return False
+        if self.joint.guidance_interval is None:
+            return True
+        low, high = self.joint.guidance_interval
+        return low <= sigma / self.sigma_data <= high
 
     def estimate(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """See `avdiff.priors.base.BoundPrior`."""
-        self.evaluations += 1
-        batch = x.shape[0]
-        x, sigma = x / self.gains[..., None], sigma / self.gains[..., None, None]
+        self._meter.evaluations += 1
         mean, variance = torch.empty_like(x), torch.empty_like(sigma)
-        for prior, of, cond, _ in self._groups:
-            if not prior.local:
+        for group in self.groups:
+            of = group.sources
+            if not group.prior.local:
                 raise UserError(
                     f"the sampler wants priors that take noise of its own level in every bin, which the one for source {of[0]} "
                     "does not; take the shipped priors, or another method"
                 )
-            rows, noise = x[:, of].flatten(0, 1), sigma[:, of].flatten(0, 1)
-            known = None if cond is None else cond.flatten(0, 1)
-            with self._precision(x):
-                parts = tiled_estimate(prior, rows, noise, known, self._joint.overlap, self._joint.max_rows)
-            mean[:, of], variance[:, of] = (part.unflatten(0, (batch, len(of))) for part in parts)
-        return mean * self.gains[..., None], variance * self.gains[..., None, None].square()
+            gains = self.gains[:, of, None]
+            own = x[:, of] / gains, sigma[:, of] / gains[..., None]
+            own_mean, own_variance = self.joint.execution.estimate(group.prior, *own, group.cond)
+            mean[:, of], variance[:, of] = own_mean * gains, own_variance * gains[..., None].square()
+        return mean, variance
 
     def deviation(self, samples: int) -> Tensor | None:
         """See `avdiff.priors.base.BoundPrior`."""
         batch, sources = self.gains.shape
         parts: list[Tensor | None] = [None] * sources
-        for prior, of, cond, _ in self._groups:
-            known = prior.deviation(samples, None if cond is None else cond.flatten(0, 1))
+        for group in self.groups:
+            cond, of = group.cond, group.sources
+            known = group.prior.deviation(samples, None if cond is None else cond.flatten(0, 1))
             if known is None:
                 return None
             known = known.to(self.gains).expand(batch * len(of), -1, -1).unflatten(0, (batch, len(of)))
@@ -217,9 +252,9 @@ class BoundJointPrior:
                 parts[source] = known[:, row]
         return torch.stack(cast(list[Tensor], parts), dim=1) * self.gains[..., None, None]
 
-    def rescale(self, gains: Tensor) -> None:
+    def rescaled(self, gains: Tensor) -> BoundJointPrior:
         """See `avdiff.priors.base.BoundPrior`."""
-        self.gains = self.gains * gains
+        return replace(self, gains=self.gains * gains)
 
 
 def _truth(observation: Observation) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -122,23 +123,46 @@ class Watchdog:
             Divergence: some clips failed; it has the samples of the others.
         """
         if self.failures:
-            raise Divergence(self.failures, self._replaced(x, torch.nan))
+            raise Divergence(self.failures, self.lost(x))
         return x
 
-    def started(self, divergence: Divergence) -> Tensor:
-        """Take over the failures of a sampler that gave the start, and what it has of the other clips.
+    def lost(self, x: Tensor) -> Tensor:
+        """x, (B, K, T), with NaN in place of clips that have diverged."""
+        return self._replaced(x, torch.nan) if self.failures else x
 
-        Raises:
-            Divergence: no clip is left.
-        """
-        self.failures.update(divergence.failures)
-        if len(self.failures) == len(divergence.samples):
-            raise divergence
-        return self.zeroed(divergence.samples)
+    def started(self, fit: Fit) -> Tensor:
+        """Take over the failures of a sampler that gave the start, and its samples of the other clips."""
+        self.failures.update(fit.failures)
+        return self.zeroed(fit.samples)
 
     def _replaced(self, x: Tensor, value: float) -> Tensor:
         rows = torch.tensor(sorted(self.failures), device=x.device)
         return x.index_fill(0, rows, value)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A posterior sample and the product of priors that it is of, with all that was estimated from the mixture.
+
+    Attributes:
+        samples: (B, K, T) at the priors' level; NaN in the rows that failed.
+        prior: the one that was given, or one made of it.
+        failures: row of the batch -> what happened to it.
+    """
+
+    samples: Tensor
+    prior: BoundPrior
+    failures: Mapping[int, Failure] = field(default_factory=dict)
+
+    def checked(self) -> Tensor:
+        """The samples.
+
+        Raises:
+            Divergence: some clips failed; it has the samples of the others.
+        """
+        if self.failures:
+            raise Divergence(dict(self.failures), self.samples)
+        return self.samples
 
 
 class PosteriorSampler(ABC):
@@ -177,3 +201,25 @@ class PosteriorSampler(ABC):
         Raises:
             Divergence: some clips failed; it has the samples of the others.
         """
+
+    def fit(
+        self,
+        prior: BoundPrior,
+        likelihood: BoundLikelihood,
+        shape: tuple[int, int, int],
+        *,
+        like: Tensor,
+        rng: ClipNoise,
+        callback: Callback | None = None,
+    ) -> Fit:
+        """`sample`, with the prior that another sampler goes on with: the one given, unless this one estimates parts of it.
+
+        Raises:
+            Divergence: no clip is left.
+        """
+        try:
+            return Fit(self.sample(prior, likelihood, shape, like=like, rng=rng, callback=callback), prior)
+        except Divergence as divergence:
+            if len(divergence.failures) == len(divergence.samples):
+                raise
+            return Fit(divergence.samples, prior, divergence.failures)

@@ -10,7 +10,7 @@ from avdiff.errors import UserError
 from avdiff.likelihood.base import BoundLikelihood
 from avdiff.priors.base import BoundPrior
 from avdiff.rng import ClipNoise, stream_seed
-from avdiff.samplers.base import TOO_FAR, Callback, Divergence, PosteriorSampler, Progress, Watchdog
+from avdiff.samplers.base import TOO_FAR, Callback, PosteriorSampler, Progress, Watchdog
 from avdiff.samplers.conditional import ConditionalSampler, Inner, NoiseStream
 from avdiff.samplers.ode import Euler, ODESolver
 from avdiff.samplers.schedule import PolySchedule
@@ -43,7 +43,7 @@ class DAPS(PosteriorSampler):
         ode: how x0_hat is found.
         width: r_t.
         start: a sampler whose result, with noise of level t_1 on it, is where annealing begins, from a low t_1: a warm start
-            (ours). None for noise alone, as SSNAPS does.
+            (ours). Annealing goes on with the prior that it fitted. None for noise alone, as SSNAPS does.
         denoise_last: return D(x0; r) of the last draw, which still carries noise of about r, in place of the draw.
             Not known from the paper; public DAPS code returns the draw, which leaves a faint hiss.
     """
@@ -89,7 +89,9 @@ class DAPS(PosteriorSampler):
                 callback(replace(progress, steps=before + len(sigmas)))
 
         if self.start is not None:
-            x = x + self._start(self.start, prior, likelihood, shape, like, rng, watchdog, started)
+            own = replace(rng, seed=stream_seed(rng.seed, "start"))  # not the noise that the annealing adds to it
+            fit = self.start.fit(prior, likelihood, shape, like=like, rng=own, callback=started)
+            x, prior = x + watchdog.started(fit), fit.prior
         deviation = prior.deviation(shape[-1]) if self.conditional.needs_deviation else None
         for i, sigma in enumerate(sigmas):
             at = Inner(sigma, self.width(sigma, prior.sigma_data), i / len(sigmas), deviation)
@@ -103,20 +105,3 @@ class DAPS(PosteriorSampler):
             if callback is not None:
                 callback(Progress(before + i + 1, before + len(sigmas), sigma, x0))
         return watchdog.done(x0)
-
-    @staticmethod
-    def _start(
-        sampler: PosteriorSampler,
-        prior: BoundPrior,
-        likelihood: BoundLikelihood,
-        shape: tuple[int, int, int],
-        like: Tensor,
-        rng: ClipNoise,
-        watchdog: Watchdog,
-        callback: Callback,
-    ) -> Tensor:
-        try:
-            own = replace(rng, seed=stream_seed(rng.seed, "start"))  # not the noise that the annealing adds to it
-            return sampler.sample(prior, likelihood, shape, like=like, rng=own, callback=callback)
-        except Divergence as divergence:
-            return watchdog.started(divergence)

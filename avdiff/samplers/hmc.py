@@ -36,9 +36,9 @@ class _Hamiltonian(ConditionalSampler, ABC):
         step = decayed(self.eta, self.decay, at.progress) ** 0.5
         x, v = x0_hat, noise.normal()
         for start in range(0, self.steps, BLOCK):
-            for n in noise.block(min(BLOCK, self.steps - start)).unbind(2):
+            for i, n in enumerate(noise.block(min(BLOCK, self.steps - start)).unbind(2), start):
                 score = (x0_hat - x) / at.width**2 + likelihood.grad(x, at.sigma)
-                x, v = self._step(x, v, score, n, step, first=x is x0_hat)
+                x, v = self._step(x, v, score, n, step, first=i == 0)
         return x
 
     @abstractmethod

@@ -22,7 +22,7 @@ class SpectrumFit:
 
         g_k(f) = mean_t E|S_k|² / mean_t v_k,    and for the noise    h(t) = mean_f E|S_k|² / (g_k v_k),
 
-    which makes the noise's variance g(f) h(t) v(f, t): one spectrum that swells and fades. The noise is the last source. Ours.
+    which makes the noise's variance g(f) h(t) v(f, t): one spectrum that swells and fades. Ours.
 
     Attributes:
         rounds: of the rule before the first estimate.
@@ -54,18 +54,18 @@ class SpectrumFit:
         gain = likely_gains(variance, local_mean(heard, 3, 3), extra, self.rounds, self._around)
         return variance * believed(gain, self.doubt_db, -self.most_db, self.most_db)
 
-    def next(self, variance: Tensor, power: Tensor) -> Tensor:
+    def next(self, variance: Tensor, power: Tensor, noise: Tensor) -> Tensor:
         """Variances (B, K, bins, frames) with the spectra of what the sources were found to be.
 
         Args:
             variance: v_k, (B, K, bins, frames).
             power: E|S_k|², (B, K, bins, frames).
+            noise: (K,) bool, the sources that are noise.
         """
         found, expected = (local_mean(x.mean(3, keepdim=True), self.bins, 1) for x in (power, variance))
         variance = variance * self._bounded(found / expected.clamp_min(_LEAST))
-        noise = variance[:, -1:]
-        course = local_mean((power[:, -1:] / noise.clamp_min(_LEAST)).mean(2, keepdim=True), 1, self.frames)
-        return torch.cat([variance[:, :-1], noise * self._bounded(course)], dim=1)
+        course = local_mean((power / variance.clamp_min(_LEAST)).mean(2, keepdim=True), 1, self.frames)
+        return torch.where(noise[:, None, None], variance * self._bounded(course), variance)
 
     def _around(self, x: Tensor) -> Tensor:
         """Means over time and, weighted by a triangle, over neighbouring bins: those over a rectangle let the rule diverge."""

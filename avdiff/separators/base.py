@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,14 +40,12 @@ def separation(
 
 
 class Separator(nn.Module):
-    """One method: a mixture (and lips) in, every source out.
+    """One method: a mixture (and lips) in, every source out."""
 
-    Attributes:
-        visual_input: what `Observation.visual` must hold: "mouth" (uint8 96x96 crops), "features" (precomputed
-            visual features) or "none".
-    """
-
-    visual_input: ClassVar[str] = "mouth"
+    @property
+    def visual_input(self) -> str:
+        """Content of `Observation.visual`: "mouth" (uint8 96x96 crops), "features" (computed before) or "none"."""
+        return "mouth"
 
     @property
     def oracle(self) -> bool:

@@ -80,10 +80,13 @@ class Chunked(Separator):
                 "overlap must be at most half of seconds"
             )
         self.separator = separator
-        self.visual_input = separator.visual_input  # type: ignore[misc]  # the inner method's
         self.seconds = seconds
         self.overlap = overlap
         self.shortest = shortest
+
+    @property
+    def visual_input(self) -> str:
+        return self.separator.visual_input
 
     @property
     def oracle(self) -> bool:
@@ -153,6 +156,7 @@ class Chunked(Separator):
         return [k for k, role in enumerate(observation.layout) if role != SPEAKER or seen[k]]
 
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
+        observation.require_rate(SAMPLE_RATE)  # stretches are cut in step with the video
         samples = observation.mixture.shape[-1]
         if len(self.plan(samples)) == 1 and len(self.present(observation)) == len(observation.layout):
             return self.separator.separate(observation, rng=rng, callback=callback)

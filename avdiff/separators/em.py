@@ -30,12 +30,16 @@ class EMSeparator(Separator):
     def __init__(self, model: MixtureEM) -> None:
         super().__init__()
         self.model = model
-        self.visual_input = model.visual_input  # type: ignore[misc]  # the model's
+
+    @property
+    def visual_input(self) -> str:
+        return self.model.visual_input
 
     @torch.no_grad()
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         started = time.perf_counter()
         mixture, prior = observation.mixture, self.model.prior
+        observation.require_rate(prior.sample_rate)
         rms = mixture.square().mean(-1, keepdim=True).sqrt()
         unit = torch.where(rms > _SILENCE, rms, 0.0)  # silence comes back as silence
         spectrum = prior.transform(torch.where(unit > 0, mixture / unit, 0.0))

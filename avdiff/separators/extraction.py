@@ -12,7 +12,7 @@ from avdiff.audio.tiling import Tiling
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import Separator, separation
-from avdiff.types import NOISE, SPEAKER, Observation, Separation, source_names
+from avdiff.types import NOISE, SAMPLE_RATE, SPEAKER, Observation, Separation, source_names
 
 
 class ExtractionSeparator(Separator):
@@ -50,6 +50,7 @@ class ExtractionSeparator(Separator):
     @torch.no_grad()
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         started = time.perf_counter()
+        observation.require_rate(SAMPLE_RATE)
         layout, mixture = observation.layout, observation.mixture
         visible = layout.count(SPEAKER)
         others = len(layout) - visible

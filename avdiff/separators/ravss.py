@@ -14,7 +14,7 @@ from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import Separator, separation
 from avdiff.separators.extraction import cut_lips
-from avdiff.types import NOISE, OFFSCREEN, SPEAKER, Observation, Separation
+from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, Observation, Separation
 
 
 class RAVSSSeparator(Separator):
@@ -36,6 +36,7 @@ class RAVSSSeparator(Separator):
     @torch.no_grad()
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         started = time.perf_counter()
+        observation.require_rate(SAMPLE_RATE)
         layout, mixture, visual = observation.layout, observation.mixture, observation.visual
         visible, clips = layout.count(SPEAKER), len(mixture)
         tiling = Tiling.cover(mixture.shape[1], self.network.window, self.overlap)

@@ -5,7 +5,7 @@ import torch
 
 from avdiff.likelihood.mixing import GaussianLikelihood
 from avdiff.priors.gaussian import GaussianPrior
-from avdiff.priors.joint import JointPrior
+from avdiff.priors.joint import BoundJointPrior, JointPrior
 from avdiff.rng import ClipNoise
 from avdiff.samplers.levels import LevelFit
 from avdiff.samplers.local_em import LocalEM
@@ -13,6 +13,7 @@ from avdiff.samplers.spectra import SpectrumFit
 from avdiff.types import NOISE, Observation
 
 SAMPLES = 16_000
+HUM = torch.tensor([False, True])  # which of two sources is noise
 
 
 def spectra() -> torch.Tensor:
@@ -51,7 +52,7 @@ def test_silence_has_finite_levels() -> None:
     assert (10 * found.log10()).flatten().tolist() == pytest.approx([fit.least_db] * 2, abs=1e-3)
 
 
-def test_a_source_louder_than_expected_is_not_held_down_and_the_prior_keeps_the_level() -> None:
+def test_a_source_louder_than_expected_is_not_held_down_and_the_fitted_prior_has_its_level() -> None:
     observation = Observation(
         ("a",), torch.randn(1, SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.4, None, None, (NOISE,)
     )
@@ -59,10 +60,13 @@ def test_a_source_louder_than_expected_is_not_held_down_and_the_prior_keeps_the_
     for levels in (None, LevelFit(doubt_db=0.0, most_db=30.0)):
         prior = JointPrior({NOISE: GaussianPrior(0.05)}).bind(observation)
         likelihood = GaussianLikelihood(0.1).bind(observation)
-        LocalEM(3, share=0.0, levels=levels).sample(
+        fit = LocalEM(3, share=0.0, levels=levels).fit(
             prior, likelihood, (1, 1, SAMPLES), like=observation.mixture, rng=ClipNoise(0, ("a",))
         )
-        kept[levels is None] = float(prior.gains[0, 0])
+        assert isinstance(fit.prior, BoundJointPrior)
+        kept[levels is None] = float(fit.prior.gains[0, 0])
+        assert prior.gains.item() == 1, "the prior that was given is as it was"
+        assert fit.prior.evaluations == prior.evaluations == 3
     assert kept[True] == 1
     assert 0.05 * kept[False] == pytest.approx((0.4**2 - 0.1**2) ** 0.5, rel=0.05)
 
@@ -85,16 +89,24 @@ def test_the_next_spectra_are_those_of_the_estimates_and_the_noise_swells_and_fa
     colour = torch.linspace(0.5, 2, 64)[None, None, :, None]
     course = torch.linspace(2, 0.5, 50)[None, None, None]
     fit = SpectrumFit(bins=1, frames=1)
-    voice, noise = fit.next(spectra(), spectra() * colour * course).split(1, 1)
+    voice, noise = fit.next(spectra(), spectra() * colour * course, HUM).split(1, 1)
     talker, hum = spectra().split(1, 1)
     torch.testing.assert_close(noise, hum * colour * course, rtol=1e-4, atol=0)
     ratio = voice / (talker * colour)
     torch.testing.assert_close(ratio, ratio[..., :1].expand_as(ratio), rtol=1e-4, atol=0)
 
 
+def test_without_noise_no_source_swells_and_fades() -> None:
+    """Of two voices the last keeps the course that its prior says."""
+    course = torch.linspace(2, 0.5, 50)[None, None, None]
+    nobody = torch.tensor([False, False])
+    found = SpectrumFit(bins=1, frames=1).next(spectra(), spectra() * course, nobody) / spectra()
+    torch.testing.assert_close(found, found[..., :1].expand_as(found), rtol=1e-4, atol=0)
+
+
 def test_what_the_spectra_change_is_bounded_and_silence_stays_finite() -> None:
     fit = SpectrumFit(most_db=10.0)
-    for found in (fit.first(spectra(), torch.zeros(1, 1, 64, 50)), fit.next(spectra(), torch.zeros(1, 2, 64, 50))):
+    for found in (fit.first(spectra(), torch.zeros(1, 1, 64, 50)), fit.next(spectra(), torch.zeros(1, 2, 64, 50), HUM)):
         assert (found > 0).all()
         assert (found[:, 0] / spectra()[:, 0]).min() == pytest.approx(0.1, rel=1e-3)
     with pytest.raises(ValueError, match="band is 4; means have a centre"):

@@ -91,7 +91,7 @@ def test_settings_reach_the_real_classes() -> None:
         recipe = separator.recipes[2]
         assert isinstance(recipe.likelihood, Autograd) == setting.autograd
         assert separator.prior.guidance_interval == rung.change.get("interval")
-        assert separator.prior.bf16 == rung.change.get("bf16", False)
+        assert separator.prior.execution.bf16 == rung.change.get("bf16", False)
         assert separator.prior.guidance == {"ssnaps_fast": 0.0, "local_em": 1.0}.get(setting.method, 0.5)
         if setting.levels:
             assert isinstance(recipe.sampler, DAPS)
