@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,7 +59,6 @@ class Observation:
         visual_mask: (B, K_visible, F) bool, True where the face was seen. None means seen throughout.
         layout: one role a source, the same for the whole batch: speakers, then off-screen speakers, then noise.
         sample_rate: Hz.
-        talkers: where the layout has some of a recording's talkers only, which ones these are, from 0. None for all of them.
         truth: (B, K, T) the sources themselves, only for a separator that says it is an oracle; None for every method.
     """
 
@@ -68,7 +68,6 @@ class Observation:
     visual_mask: Tensor | None
     layout: tuple[Role, ...]
     sample_rate: int = SAMPLE_RATE
-    talkers: tuple[int, ...] | None = None
     truth: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -135,6 +134,19 @@ def repeated(observation: Observation, times: int) -> Observation:
 
 
 @dataclass(frozen=True)
+class ClipInfo:
+    """What a method tells of one clip.
+
+    Attributes:
+        figures: by name, free of tensors, such as the final data fit.
+        failure: why it could not be separated, in a sentence; None if it was.
+    """
+
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
 class Separation:
     """What a method returns.
 
@@ -143,9 +155,8 @@ class Separation:
         layout: what was estimated, one role a source.
         sources: (B, K, T) raw estimates at the level that they have in the mixture.
             NaN throughout for a clip that could not be separated. (K, T) from a call on one mixture of shape (T,).
-        info: figures of the run (evaluations of each prior, seconds, final data fit), free of tensors. A list of length
-            B holds one value a clip; everything else is the whole batch's. "failure", where it is there, says for every clip
-            why it could not be separated, in a sentence, or None.
+        info: figures of the whole batch (evaluations of each prior, seconds), free of tensors.
+        clips: of each clip, length B; empty for a method that tells nothing of single clips.
         std: (B, K, T) standard deviation of every sample given the mixture, where `sources` is the mean of several draws: of a
             draw, not of the mean. NaN where fewer than two draws came to an end. None for a method that makes one estimate.
         sample_rate: Hz.
@@ -155,8 +166,17 @@ class Separation:
     layout: tuple[Role, ...]
     sources: Tensor
     info: dict[str, Any] = field(default_factory=dict)
+    clips: tuple[ClipInfo, ...] = ()
     std: Tensor | None = None
     sample_rate: int = SAMPLE_RATE
+
+    def __post_init__(self) -> None:
+        if not self.clips:
+            object.__setattr__(self, "clips", (ClipInfo(),) * len(self.key))
+        if len(self.clips) != len(self.key):
+            raise ValueError(
+                f"{len(self.clips)} clips are told of in a batch of {len(self.key)}; give one a clip, or none"
+            )
 
     @property
     def named(self) -> dict[str, Tensor]:
@@ -166,4 +186,10 @@ class Separation:
     @property
     def failures(self) -> tuple[str | None, ...]:
         """Why each clip could not be separated; None for those that were."""
-        return tuple(self.info.get("failure") or [None] * len(self.key))
+        return tuple(clip.failure for clip in self.clips)
+
+    def record(self, row: int) -> dict[str, Any]:
+        """Figures of one clip for its record: the batch's, its own, and "failure" where it could not be separated."""
+        clip = self.clips[row]
+        failure = {} if clip.failure is None else {"failure": clip.failure}
+        return {**self.info, **clip.figures, **failure, "clips_in_batch": len(self.key)}

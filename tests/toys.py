@@ -9,7 +9,7 @@ from pathlib import Path
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import Separator
-from avdiff.types import Observation, Separation
+from avdiff.types import ClipInfo, Observation, Separation
 
 
 class Shares(Separator):
@@ -51,7 +51,5 @@ class Shares(Separator):
         count = len(observation.layout)
         sources = observation.mixture[:, None].repeat(1, count, 1) / count
         sources = sources + self.noise * rng.normal(tuple(sources.shape), 0, like=sources)
-        info: dict[str, object] = {"evaluations": 2, "seconds": 0.5}
-        if self.give_up in observation.key:
-            info["failure"] = ["it is too hard" if key == self.give_up else None for key in observation.key]
-        return Separation(observation.key, observation.layout, sources, info)
+        clips = tuple(ClipInfo(failure="it is too hard" if key == self.give_up else None) for key in observation.key)
+        return Separation(observation.key, observation.layout, sources, {"evaluations": 2, "seconds": 0.5}, clips)

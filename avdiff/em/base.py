@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +55,10 @@ class MixtureEM(nn.Module, ABC):
     @abstractmethod
     def prior(self) -> VariancePrior:
         """Whose STFT is used."""
+
+    def restricted(self, speakers: Sequence[int]) -> MixtureEM:
+        """The model of mixtures of some of a recording's speakers: see `avdiff.separators.base.Separator.restricted`."""
+        return self
 
     @abstractmethod
     def estimate(

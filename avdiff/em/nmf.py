@@ -4,6 +4,8 @@ Computation 21, 2009). Matrices are frames first: power (..., N, F), H (..., N, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,9 @@ class NMF(MixtureEM):
     @property
     def prior(self) -> VariancePrior:
         return self.voices.prior
+
+    def restricted(self, speakers: Sequence[int]) -> NMF:
+        return NMF(self.voices.restricted(speakers), self.rank, self.iterations, self.tolerance)
 
     def estimate(
         self, power: Tensor, observation: Observation, *, rng: ClipNoise, watch: Watch | None = None

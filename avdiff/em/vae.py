@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,10 +98,16 @@ class EnrolledVAEMixture(VAEMixture):
         vaes = [load_vae(str(folder / name / preset)) for name in names]
         super().__init__(vaes[0], algorithm, rank, levels, levelled)
         self.folder, self.listed = folder, listed
+        self.some: tuple[int, ...] | None = None  # of a recording's speakers; None for all of them
         self.vaes = nn.ModuleDict(dict(zip(names, vaes, strict=True)))
 
+    def restricted(self, speakers: Sequence[int]) -> EnrolledVAEMixture:
+        other = copy.copy(self)
+        other.some = tuple(speakers)
+        return other
+
     def _talkers(self, power: Tensor, observation: Observation, count: int) -> Talkers:
-        cast = [enrolled(self.listed, key, count, self.folder, observation.talkers) for key in observation.key]
+        cast = [enrolled(self.listed, key, count, self.folder, self.some) for key in observation.key]
         gain = self.level(count)
         each = [
             talkers(self._vae(voice), power[row : row + 1], _alone(observation, row, k), 1, gain)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Set
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks.progress.progress_bar import ProgressBar
@@ -81,8 +81,7 @@ class SeparationWriter(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         for row, (key, sources) in enumerate(zip(outputs.key, outputs.sources, strict=True)):
-            info = {name: of_clip(value, row, len(outputs.key)) for name, value in outputs.info.items()}
-            info["clips_in_batch"] = len(outputs.key)
+            info = outputs.record(row)
             if (reason := outputs.failures[row]) is not None:
                 warnings.warn(f"clip {key} was given up: {reason}", stacklevel=2)
                 self.store.write_failure(key, outputs.layout, info)
@@ -93,11 +92,6 @@ class SeparationWriter(pl.Callback):
 
 def _end(number: int, frame: FrameType | None) -> None:
     raise SystemExit(EXIT_CODE)
-
-
-def of_clip(value: Any, row: int, clips: int) -> Any:
-    """A clip's own figure out of a batch's: lists hold one value a clip, everything else is the whole batch's."""
-    return value[row] if isinstance(value, list) and len(value) == clips else value
 
 
 def expected(seconds: float, batches: int, limit: float = 600.0) -> str | None:

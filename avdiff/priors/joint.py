@@ -207,8 +207,8 @@ class BoundJointPrior:
         if not (self._guided(sigma) and visible):
             return gains[..., None] * self.joint.execution.denoise(group.prior, x, sigmas, cond)
         assert cond is not None and group.null is not None  # noqa: PT018  # there are visible speakers
-        twice = [torch.cat([of, of[:, :visible]], dim=1) for of in (x, sigmas)]
-        both = self.joint.execution.denoise(group.prior, *twice, torch.cat([cond, group.null], dim=1))
+        x2, sigmas2 = (torch.cat([of, of[:, :visible]], dim=1) for of in (x, sigmas))
+        both = self.joint.execution.denoise(group.prior, x2, sigmas2, torch.cat([cond, group.null], dim=1))
         given, free = both.split([x.shape[1], visible], dim=1)
         guided = torch.lerp(free, given[:, :visible], 1 + self.joint.guidance)  # (1 + w) D(v) - w D(null)
         return gains[..., None] * torch.cat([guided, given[:, visible:]], dim=1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -82,6 +84,10 @@ class Voices(nn.Module, ABC):
     def prior(self) -> VariancePrior:
         """Whose STFT all of them share."""
 
+    def restricted(self, speakers: Sequence[int]) -> Voices:
+        """The voices of some of a recording's speakers: see `avdiff.separators.base.Separator.restricted`."""
+        return self
+
     @abstractmethod
     def patterns(self, observation: Observation, talkers: int) -> Tensor:
         """W of every talker, (B, talkers, rank, bins)."""
@@ -119,6 +125,7 @@ class EnrolledVoices(Voices):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = Path(folder)
+        self.some: tuple[int, ...] | None = None  # of a recording's speakers; None for all of them
         self.talkers = read_talkers(self.folder)
         names = sorted({voice for voices in self.talkers.values() for voice in voices})
         self.dictionaries = nn.ModuleList(load_dictionary(str(self.folder / name)) for name in names)
@@ -133,8 +140,13 @@ class EnrolledVoices(Voices):
     def prior(self) -> VariancePrior:
         return self._all()[0]
 
+    def restricted(self, speakers: Sequence[int]) -> EnrolledVoices:
+        other = copy.copy(self)
+        other.some = tuple(speakers)
+        return other
+
     def patterns(self, observation: Observation, talkers: int) -> Tensor:
-        rows = [enrolled(self.talkers, key, talkers, self.folder, observation.talkers) for key in observation.key]
+        rows = [enrolled(self.talkers, key, talkers, self.folder, self.some) for key in observation.key]
         every = torch.stack([dictionary.patterns for dictionary in self._all()])
         index = torch.tensor([[self.rows[voice] for voice in row] for row in rows], dtype=torch.long)
         return every[index.to(every.device)]

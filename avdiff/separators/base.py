@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from avdiff.errors import UserError
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
-from avdiff.types import Observation, Separation
+from avdiff.types import ClipInfo, Observation, Separation
 
 
 class NotSeparated(UserError):
@@ -20,23 +20,29 @@ class NotSeparated(UserError):
 
 
 def separation(
-    observation: Observation, sources: Tensor, info: dict[str, Any], failures: Mapping[int, str] | None = None
+    observation: Observation,
+    sources: Tensor,
+    info: dict[str, Any],
+    failures: Mapping[int, str] | None = None,
+    figures: Sequence[Mapping[str, Any]] | None = None,
 ) -> Separation:
-    """What a method found. Clips that it gave up, or whose mixture is not finite, are NaN.
+    """Result of a method. Clips that it gave up, or whose mixture is not finite, are NaN.
 
     Args:
-        observation: what was separated.
+        observation: that was separated.
         sources: (B, K, T).
         info: see `Separation`.
         failures: row -> why the method gave it up.
+        figures: of each clip, see `ClipInfo`.
     """
     reasons: list[str | None] = [(failures or {}).get(row) for row in range(len(observation.key))]
     for row in (~observation.mixture.isfinite().all(-1)).nonzero().flatten().tolist():
         reasons[row] = "the mixture holds values that are not finite; mend the recording"
     if any(reasons):
         lost = torch.tensor([reason is not None for reason in reasons], device=sources.device)
-        sources, info = torch.where(lost[:, None, None], torch.nan, sources), {**info, "failure": reasons}
-    return Separation(observation.key, observation.layout, sources, info)
+        sources = torch.where(lost[:, None, None], torch.nan, sources)
+    clips = tuple(map(ClipInfo, figures or [{}] * len(reasons), reasons))
+    return Separation(observation.key, observation.layout, sources, info, clips)
 
 
 class Separator(nn.Module):
@@ -56,6 +62,14 @@ class Separator(nn.Module):
     def spreads(self) -> bool:
         """Whether a separation comes with the spread of several draws (`Separation.std`)."""
         return False
+
+    def restricted(self, speakers: Sequence[int]) -> Separator:
+        """The method for mixtures of some of a recording's speakers; itself, unless it knows who they are by their order.
+
+        Args:
+            speakers: that are there, by their indices in the recording's layout.
+        """
+        return self
 
     @abstractmethod
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:

@@ -13,7 +13,7 @@ from torch import Tensor
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import NotSeparated, Separator, separation
-from avdiff.types import NOISE, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Separation
+from avdiff.types import NOISE, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, ClipInfo, Observation, Separation
 
 Window = Callable[[int, int], Observation]
 
@@ -118,34 +118,42 @@ class Chunked(Separator):
         for index, (start, stop) in enumerate(plan):
             key = rng.key if len(plan) == 1 else (f"{rng.key[0]}@{start // SAMPLE_RATE}",)
             observation = replace(window(start, stop), key=key)
-            signals, info = self._stretch(observation, ClipNoise(rng.seed, key), callback)
-            if (reasons := info.get("failure")) is not None:
+            signals, found = self._stretch(observation, ClipNoise(rng.seed, key), callback)
+            if (reason := found.failures[0]) is not None:
                 span = f"seconds {start / SAMPLE_RATE:.1f} to {stop / SAMPLE_RATE:.1f}"
-                raise NotSeparated(f"{span} could not be separated: {reasons[0]}")
+                raise NotSeparated(f"{span} could not be separated: {reason}")
             if tail is not None:
                 fade = torch.linspace(0, 1, tail.shape[-1] + 2)[1:-1]
                 signals[..., : tail.shape[-1]] = fade * signals[..., : tail.shape[-1]] + (1 - fade) * tail
             final = plan[index + 1][0] - start if index + 1 < len(plan) else stop - start
             tail = signals[..., final:].clone()
             std = signals[1, :, :final] if len(signals) > 1 else None
-            yield Piece(start, signals[0, :, :final], {"start": start, "stop": stop, **info}, std)
+            yield Piece(
+                start,
+                signals[0, :, :final],
+                {"start": start, "stop": stop, "layout": found.layout, **found.info, **found.clips[0].figures},
+                std,
+            )
 
     def _stretch(
         self, observation: Observation, rng: ClipNoise, callback: Callback | None
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Sources, and their spread if any, (1 or 2, K, n) on the CPU for the whole layout, from those that are there."""
+    ) -> tuple[Tensor, Separation]:
+        """Sources, and their spread if any, (1 or 2, K, n) on the CPU for the whole layout, and the separation behind them."""
         mixture = observation.mixture
         here = self.present(observation)
         heard = _only(observation, here)
         if any(role != NOISE for role in heard.layout):
-            found = self.separator.separate(heard, rng=rng, callback=callback)
+            separator = self.separator
+            if len(here) < len(observation.layout):
+                separator = separator.restricted([k for k in here if observation.layout[k] != NOISE])
+            found = separator.separate(heard, rng=rng, callback=callback)
         else:
             found = separation(heard, mixture[:, None].expand(-1, len(here), -1), {})
         told = [found.sources] if found.std is None else [found.sources, found.std]
         signals = torch.zeros(1 + self.spreads, len(observation.layout), mixture.shape[-1])
         for of, signal in zip(signals, told, strict=False):  # a stretch of noise alone has no spread
             of[here] = signal[0].float().cpu()
-        return signals, {"layout": found.layout, **found.info}
+        return signals, found
 
     def present(self, observation: Observation) -> list[int]:
         """Indices of the sources that are there: talkers without a face, noise, and faces that are seen for long enough."""
@@ -168,8 +176,8 @@ class Chunked(Separator):
             pieces: list[Piece] = []
             try:
                 pieces.extend(self.stream(window, samples, rng=ClipNoise(rng.seed, (key,)), callback=callback))
-                told = ("sources", "std") if self.spreads else ("sources",)
-                clips.append(torch.stack([torch.cat([getattr(p, of) for p in pieces], dim=-1) for of in told]))
+                kinds = ("sources", "std") if self.spreads else ("sources",)
+                clips.append(torch.stack([torch.cat([getattr(p, of) for p in pieces], dim=-1) for of in kinds]))
                 failures.append(None)
             except NotSeparated as failure:
                 clips.append(torch.full((1 + self.spreads, len(observation.layout), samples), torch.nan))
@@ -179,19 +187,15 @@ class Chunked(Separator):
         info: dict[str, Any] = {
             "evaluations": max(sum(stretch.get("evaluations", 0) for stretch in clip) for clip in infos),
             "seconds": sum(stretch.get("seconds", 0.0) for clip in infos for stretch in clip),
-            "stretches": infos,
         }
-        if any(failures):
-            info["failure"] = failures
+        told = tuple(ClipInfo({"stretches": own}, why) for own, why in zip(infos, failures, strict=True))
         std = signals[1] if self.spreads else None
-        return Separation(observation.key, observation.layout, signals[0], info, std)
+        return Separation(observation.key, observation.layout, signals[0], info, told, std)
 
 
 def _only(observation: Observation, sources: list[int]) -> Observation:
     """The observation with some of its sources."""
     layout = tuple(observation.layout[k] for k in sources)
-    every = [k for k, role in enumerate(observation.layout) if role != NOISE]
-    known = observation.talkers or tuple(range(len(every)))
     faces = [k for k in sources if observation.layout[k] == SPEAKER]
     pick = lambda t: t[:, faces] if faces and t is not None else None  # noqa: E731
     return replace(
@@ -199,7 +203,6 @@ def _only(observation: Observation, sources: list[int]) -> Observation:
         layout=layout,
         visual=pick(observation.visual),
         visual_mask=pick(observation.visual_mask),
-        talkers=tuple(number for k, number in zip(every, known, strict=True) if k in sources),
         truth=None if observation.truth is None else observation.truth[:, sources],
     )
 

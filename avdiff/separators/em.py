@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ class EMSeparator(Separator):
     def visual_input(self) -> str:
         return self.model.visual_input
 
+    def restricted(self, speakers: Sequence[int]) -> EMSeparator:
+        return EMSeparator(self.model.restricted(speakers))
+
     @torch.no_grad()
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         started = time.perf_counter()
@@ -55,7 +58,7 @@ class EMSeparator(Separator):
         found = self.model.estimate(power, observation, rng=rng, watch=watch)
         info = {
             "evaluations": found.evaluations,
-            "costs": found.costs,
             "seconds": time.perf_counter() - started,
         }
-        return separation(observation, heard(found.shares), info)
+        figures = [{"costs": costs} for costs in found.costs]
+        return separation(observation, heard(found.shares), info, figures=figures)

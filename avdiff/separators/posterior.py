@@ -134,17 +134,21 @@ class PosteriorSeparator(Separator):
             x, lost = divergence.samples, divergence.failures
         mean, std, failures = _together(x.unflatten(0, (-1, self.draws)), lost)
         info: dict[str, Any] = {"evaluations": prior.evaluations, "seconds": time.perf_counter() - started}
-        if self.draws > 1:
-            info["draws"] = [self.draws - sum(row // self.draws == clip for row in lost) for clip in range(len(mean))]
-            if self.prior.exact and not lost:
-                info["posterior"] = against_posterior(mean, std, self.draws, prior, every, rng.seed)
-        found = separation(observation, mean * unit[:, None], info, failures)
-        if self.draws > 1:
-            found = replace(found, std=std * unit[:, None])
-        residual = (mixture - found.sources.sum(1)).square().sum(-1)
+        sources = mean * unit[:, None]
+        residual = (mixture - sources.sum(1)).square().sum(-1)
         fit = 10 * torch.log10(mixture.square().sum(-1) / residual)
-        found.info["data_fit_db"] = [value if math.isfinite(value) else None for value in fit.tolist()]
-        return found
+        figures: list[dict[str, Any]] = [
+            {"data_fit_db": value if math.isfinite(value) else None} for value in fit.tolist()
+        ]
+        if self.draws > 1:
+            for clip, of in enumerate(figures):
+                of["draws"] = self.draws - sum(row // self.draws == clip for row in lost)
+            if self.prior.exact and not lost:
+                known = against_posterior(mean, std, self.draws, prior, every, rng.seed)
+                for of, posterior in zip(figures, known, strict=True):
+                    of["posterior"] = posterior
+        found = separation(observation, sources, info, failures, figures)
+        return replace(found, std=std * unit[:, None]) if self.draws > 1 else found
 
     def _averaged(self, callback: Callback | None) -> Callback | None:
         """A callback that is told the mean of the draws of each clip."""

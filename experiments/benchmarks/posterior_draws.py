@@ -94,7 +94,7 @@ def main() -> None:
         results = [separator.separate(observation, rng=ClipNoise(s, observation.key)) for s in range(options.draws)]
         draws = torch.stack([result.sources[0].float() for result in results])
         single = torch.stack([ratios(draw, item.sources) for draw in draws])
-        fits = [(result.info.get("data_fit_db") or [None])[0] for result in results]
+        fits = [result.clips[0].figures.get("data_fit_db") for result in results]
         fit = max(range(options.draws), key=lambda draw: fits[draw] if fits[draw] is not None else -torch.inf)
         scores["one draw"].append(single.mean(0))
         scores["mean of all"].append(ratios(draws.mean(0), item.sources))

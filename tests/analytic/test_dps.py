@@ -162,6 +162,6 @@ def test_runs_under_lightning_and_inference_mode_is_refused_in_a_sentence(tmp_pa
     assert separation.failures == (None,)
     assert separation.info["evaluations"] == 20
     assert not separation.sources.requires_grad
-    assert min(separation.info["data_fit_db"]) > 10
+    assert min(clip.figures["data_fit_db"] for clip in separation.clips) > 10
     with pytest.raises(UserError, match="inference_mode to false"):
         predict(tmp_path, inference_mode=True)

@@ -85,4 +85,4 @@ def test_stable(name: str, talkers: int, hidden: bool, tmp_path: Path) -> None:
     result = load(name, tmp_path, STEPS.get(name)).separate(observation, rng=ClipNoise(0, observation.key))
     assert result.failures == (None, None)
     assert result.sources.isfinite().all()
-    assert min(result.info["data_fit_db"]) > 0
+    assert min(clip.figures["data_fit_db"] for clip in result.clips) > 0

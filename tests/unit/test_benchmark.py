@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from avdiff.metrics.table import Row
 from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import Separator
-from avdiff.types import NOISE, SPEAKER, Observation, Separation
+from avdiff.types import NOISE, SPEAKER, ClipInfo, Observation, Separation
 from datamodules.mixtures import Entry, Mixture, MixtureList, Mixtures, ToyMixtures, WrongLips
 
 SI_SDR = Scoring(choose_metrics(["si_sdr"]))
@@ -149,8 +150,8 @@ class OneLost(Halves):
         result = super().separate(observation, rng=rng)
         lost = [key == "toy/002" for key in observation.key]
         result.sources[torch.tensor(lost)] = torch.nan
-        result.info["failure"] = ["it went astray" if this else None for this in lost]
-        return result
+        told = tuple(ClipInfo(failure="it went astray" if this else None) for this in lost)
+        return replace(result, clips=told)
 
 
 def test_a_clip_that_was_given_up_is_a_row_without_a_value_and_with_the_reason(tmp_path: Path) -> None:

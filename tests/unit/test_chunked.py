@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from avdiff.rng import ClipNoise
 from avdiff.samplers.base import Callback
 from avdiff.separators.base import NotSeparated, Separator
 from avdiff.separators.chunked import Chunked, stretches
-from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, Observation, Separation
+from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SPEAKER, ClipInfo, Observation, Separation
 
 
 class Shares(Separator):
@@ -22,6 +23,11 @@ class Shares(Separator):
         super().__init__()
         self.asked: list[Observation] = []
         self.noise: list[ClipNoise] = []
+        self.among: list[list[int]] = []
+
+    def restricted(self, speakers: Sequence[int]) -> Separator:
+        self.among.append(list(speakers))
+        return self
 
     def separate(self, observation: Observation, *, rng: ClipNoise, callback: Callback | None = None) -> Separation:
         self.asked.append(observation)
@@ -75,7 +81,7 @@ def test_stretches_join_without_a_seam_and_pictures_stay_with_their_sound() -> N
         assert asked.visual.shape[2] == -(-(stop - start) // 640)
     assert len({noise.key for noise in inner.noise}) == 4
     assert result.info["evaluations"] == 4 * 7
-    assert [stretch["start"] for stretch in result.info["stretches"][0]] == [start for start, _ in plan]
+    assert [stretch["start"] for stretch in result.clips[0].figures["stretches"]] == [start for start, _ in plan]
     assert all(
         noise.seed == 3 and noise.key == asked.key for noise, asked in zip(inner.noise, inner.asked, strict=True)
     )
@@ -88,7 +94,7 @@ def test_who_is_not_seen_in_a_stretch_is_silent_there_and_keeps_their_place() ->
     observation.visual_mask[0, 0, 80:] = False  # leaves 5 pictures of the second stretch, (3, 7) s
     result = Chunked(inner, seconds=4, overlap=1).separate(observation, rng=ClipNoise(0, ("clip0",)))
     assert [asked.layout for asked in inner.asked] == [(SPEAKER, SPEAKER, NOISE), (SPEAKER, NOISE)]
-    assert [asked.talkers for asked in inner.asked] == [(0, 1), (1,)]
+    assert inner.among == [[1]], "which of the recording's speakers the second stretch has"
     late = slice(4 * SAMPLE_RATE, None)
     assert result.sources[0, 0, late].abs().max() == 0.0
     assert torch.allclose(result.sources[0, 1, late], observation.mixture[0, late] / 3, atol=1e-6)
@@ -160,8 +166,8 @@ class Stumbles(Shares):
         result = super().separate(observation, rng=rng)
         if rng.key != ("clip0@3",):
             return result
-        info = {**result.info, "failure": ["it went astray"]}
-        return Separation(result.key, result.layout, torch.full_like(result.sources, torch.nan), info)
+        lost = torch.full_like(result.sources, torch.nan)
+        return replace(result, sources=lost, clips=(ClipInfo(failure="it went astray"),))
 
 
 def test_a_stretch_that_fails_takes_its_own_clip_alone() -> None:

@@ -27,7 +27,7 @@ from avdiff.separators.base import Separator
 from avdiff.separators.chunked import Chunked
 from avdiff.separators.em import EMSeparator
 from avdiff.separators.posterior import PosteriorSeparator, Recipe
-from avdiff.types import NOISE, OFFSCREEN, Observation
+from avdiff.types import NOISE, OFFSCREEN, ClipInfo, Observation, Separation
 
 SAMPLES = 1600
 
@@ -164,6 +164,18 @@ def test_a_chain_that_does_not_move_has_one_first_step() -> None:
 
 
 # -- separators
+
+
+def test_figures_of_a_batch_are_not_taken_for_those_of_its_clips() -> None:
+    """Also where a list has by chance as many values as the batch has clips."""
+    found = Separation(
+        ("a", "b"), (NOISE,), torch.zeros(2, 1, 5), {"levels": [0.3, 0.1]}, (ClipInfo({"fit": 1.0}), ClipInfo(failure="lost"))
+    )  # fmt: skip
+    assert found.record(0) == {"levels": [0.3, 0.1], "fit": 1.0, "clips_in_batch": 2}
+    assert found.record(1) == {"levels": [0.3, 0.1], "failure": "lost", "clips_in_batch": 2}
+    assert found.failures == (None, "lost")
+    with pytest.raises(ValueError, match="1 clips"):
+        replace(found, clips=(ClipInfo(),))
 
 
 def test_a_wrapper_asks_its_method_what_it_wants_to_see() -> None:

@@ -36,7 +36,7 @@ def test_estimates_add_up_to_the_mixture(separator: EMSeparator) -> None:
 
 
 def test_the_costs_of_every_iteration_are_told_and_never_rise(separator: EMSeparator) -> None:
-    costs = separator.separate(SEEN, rng=ClipNoise(0, SEEN.key)).info["costs"]
+    costs = [clip.figures["costs"] for clip in separator.separate(SEEN, rng=ClipNoise(0, SEEN.key)).clips]
     assert [len(clip) for clip in costs] == [25, 25]
     assert all(after <= before + 1e-5 for clip in costs for before, after in pairwise(clip))
 

@@ -119,6 +119,12 @@ def test_talkers_are_told_apart_by_dictionaries_of_their_own(tmp_path: Path) -> 
     for sources in (separate("clip"), separate("swapped").flip(0), separate("clip@30")):
         assert (sources[0] - low).square().mean() < 0.01 * low.square().mean()
         assert (sources[1] - high).square().mean() < 0.01 * high.square().mean()
+    both = Observation(("clip",), (low + high)[None], None, None, ("offscreen", "offscreen"))
+    alone = Observation(("clip",), high[None], None, None, ("offscreen", "noise"))
+    voices = EnrolledVoices(tmp_path)
+    assert torch.equal(voices.restricted([1]).patterns(alone, 1)[:, 0], voices.patterns(both, 2)[:, 1])
+    with pytest.raises(UserError, match=r"lists 2 voice\(s\) for clip 'clip', which has 1 talker"):
+        separator.separate(alone, rng=ClipNoise(0, alone.key))
     with pytest.raises(UserError, match=r"lists 0 voice\(s\) for clip 'other', which has 2 talker"):
         separate("other")
 

@@ -176,13 +176,13 @@ def test_draws_are_measured_against_the_posterior(temperature: float, variance: 
     method = PosteriorSeparator(joint(), {0: Recipe(GaussianLikelihood(1e-4), ExactPosterior(temperature))}, draws=8)
     observation = told(2)
     result = method.separate(observation, rng=ClipNoise(0, observation.key))
-    assert len(result.info["posterior"]) == 2
-    for clip in result.info["posterior"]:
-        for source in clip:
+    assert len(result.clips) == 2
+    for clip in result.clips:
+        for source in clip.figures["posterior"]:
             assert source["bias"][1] == pytest.approx(0.0, abs=0.02)
             assert source["variance"] == pytest.approx((0.0, variance), rel=0.05)
     # the mixture taken for a source is off by all of the others: here they have 1/4 and 4 times the source's own power
-    far = [source["bias"][0] for source in result.info["posterior"][0]]
+    far = [source["bias"][0] for source in result.clips[0].figures["posterior"]]
     assert far == pytest.approx([0.2 * 0.25 / 0.2, 0.8 * 1.0 / 0.2], rel=0.4)
 
 
@@ -201,13 +201,15 @@ def test_a_bias_is_told() -> None:
     result = method.separate(observation, rng=ClipNoise(0, observation.key))
     # every source's posterior variance is about v_1 v_2 / (v_1 + v_2), in units of sigma_data^2 = 1.25 (0.05^2)
     expected = 0.25 / (0.2 / 1.25)
-    assert [source["bias"][1] for source in result.info["posterior"][0]] == pytest.approx([expected] * 2, rel=0.3)
+    assert [source["bias"][1] for source in result.clips[0].figures["posterior"]] == pytest.approx(
+        [expected] * 2, rel=0.3
+    )
 
 
 def test_no_posterior_is_told_where_a_prior_is_not_exact() -> None:
     mixed = JointPrior({OFFSCREEN: LocalGaussianPrior(), NOISE: GaussianPrior(0.05)})
     method = PosteriorSeparator(mixed, {0: Recipe(GaussianLikelihood(1e-4), ExactPosterior())}, draws=2)
-    assert "posterior" not in method.separate(told(), rng=ClipNoise(0, ("a",))).info
+    assert "posterior" not in method.separate(told(), rng=ClipNoise(0, ("a",))).record(0)
 
 
 def test_a_benchmark_has_the_figures_in_its_table(tmp_path: Path) -> None:

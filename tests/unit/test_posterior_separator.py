@@ -60,14 +60,14 @@ def test_silence_gives_silence(recipe: Recipe) -> None:
     assert result.sources.isfinite().all()
     assert not result.sources[1].any()
     assert result.sources[0].any()
-    assert result.info["data_fit_db"][1] is None
+    assert result.clips[1].figures["data_fit_db"] is None
 
 
 def test_sources_make_up_the_mixture() -> None:
     result = separate(observe())
     assert result.layout == LAYOUT
     assert result.sources.shape == (3, 2, 1000)
-    assert min(result.info["data_fit_db"]) > 8
+    assert min(clip.figures["data_fit_db"] for clip in result.clips) > 8
     assert result.info["evaluations"] == 5 * 2 + 1
     assert result.info["seconds"] > 0
 
@@ -141,7 +141,7 @@ def test_draws_are_averaged_and_their_spread_is_told() -> None:
     torch.testing.assert_close(several.sources, torch.stack(single).mean(0), atol=1e-6, rtol=1e-4)
     assert several.std is not None
     torch.testing.assert_close(several.std, torch.stack(single).std(0), atol=1e-6, rtol=1e-3)
-    assert several.info["draws"] == [3, 3, 3]
+    assert [clip.figures["draws"] for clip in several.clips] == [3, 3, 3]
     assert several.info["evaluations"] == 5 * 2 + 1  # a network call holds them all
     assert drawing(1).separate(observation, rng=ClipNoise(7, observation.key)).std is None
 
@@ -164,7 +164,7 @@ def test_draws_that_diverge_are_left_out() -> None:
     result = drawing(2, Recipe(PLAIN, LosesRows((1, 2, 3)))).separate(observation, rng=ClipNoise(0, observation.key))
     unit = 1 / 0.05
     assert result.std is not None
-    assert result.info["draws"] == [1, 0, 2]
+    assert [clip.figures["draws"] for clip in result.clips] == [1, 0, 2]
     assert [bool(reason) for reason in result.failures] == [False, True, False]
     assert "row 2" in str(result.failures[1])
     assert result.sources[:, 0, 0].tolist() == pytest.approx([0.0, float("nan"), 4.5 * unit], nan_ok=True)
