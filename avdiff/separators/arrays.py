@@ -25,7 +25,8 @@ from avdiff.rng import ClipNoise
 from avdiff.separators.base import NotSeparated, Separator
 from avdiff.separators.chunked import Chunked
 from avdiff.types import NOISE, OFFSCREEN, SAMPLE_RATE, SAMPLES_PER_FRAME, SPEAKER, VIDEO_FPS, Observation, Separation
-from avdiff.video.faces import DlibFaces, FaceDetector
+from avdiff.video.detectors import find_detector
+from avdiff.video.faces import FaceDetector
 from avdiff.video.talkers import find_talkers
 
 SHORTEST = 0.1  # s of sound
@@ -178,7 +179,7 @@ def _found(
         raise UserError("frames are no RGB pictures; give uint8 of shape (F, height, width, 3)")
     index = _indices(len(frames), fps, duration, count, "frames").tolist()
     pictures = [np.ascontiguousarray(frames[i]) for i in index if i < len(frames)]
-    found = [talker.mouth(0, count) for talker in find_talkers(lambda stage: pictures, detector or DlibFaces())]
+    found = [talker.mouth(0, count) for talker in find_talkers(lambda stage: pictures, detector or find_detector())]
     if not found:
         return torch.zeros(1, 0, count, *MOUTH, dtype=torch.uint8), torch.zeros(1, 0, count, dtype=torch.bool)
     return tuple(torch.from_numpy(np.stack(arrays))[None] for arrays in zip(*found, strict=True))  # type: ignore[return-value]

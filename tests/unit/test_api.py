@@ -268,7 +268,7 @@ def test_the_examples_of_the_readme(
     assert len(examples) == 2
     assert all(len(code.splitlines()) <= 12 for code in examples)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("avdiff.recording.DlibFaces", Halves)
+    monkeypatch.setattr("avdiff.recording.find_detector", Halves)
     monkeypatch.setattr("avdiff.recording.png", lambda figure: b"\x89PNG")
     write_media(Path("talk.mp4"), frames=[picture(right=False)] * 30, audio=noise(1.2)[None], rate=RATE)
     soundfile.write("mixture.wav", noise(1), RATE, subtype="FLOAT")
