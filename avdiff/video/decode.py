@@ -7,6 +7,7 @@ packets.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,6 +76,11 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         try:
             yield container
         except av.FFmpegError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOMEM):
+                raise UserError(
+                    f"{path} cannot be decoded: there is no memory or no thread left for it ({error.strerror}); "
+                    "end other programs, or raise the limit of this one."
+                ) from error
             raise UserError(f"{path} is damaged ({error.strerror}); give an undamaged recording.") from error
 
 

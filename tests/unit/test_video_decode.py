@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from fractions import Fraction
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from avdiff.errors import UserError
-from avdiff.video.decode import SoundTrack, VideoFrames, probe, read_track
+from avdiff.video.decode import SoundTrack, VideoFrames, _opened, probe, read_track
 from tests.media import grey, write_media
 
 RATES = {".mkv": 16_000, ".avi": 16_000, ".mp4": 16_000, ".mpg": 44_100, ".flv": 44_100}
@@ -247,3 +248,10 @@ def test_a_name_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.
     write_media(tmp_path / "talk.mkv", frames=[grey(9)] * 3)
     Path("talk.mkv").rename("talk:1.mkv")
     assert probe(Path("talk:1.mkv")).width == 64
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EAGAIN, "no memory or no thread"), (errno.EIO, "is damaged")])
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, number: int, told: str) -> None:
+    write_media(tmp_path / "a.mp4", frames=[grey(1)] * 3)
+    with pytest.raises(UserError, match=told), _opened(tmp_path / "a.mp4"):
+        raise av.FFmpegError(number, os.strerror(number))
