@@ -12,7 +12,9 @@ import torch
 from avdiff.allowed import allow
 
 torch.set_num_threads(1)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
+# A shell's background jobs are started with Ctrl-C ignored, those of nohup with the end of the terminal, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 allow(["tests"])  # whose classes configs of tests name
 
 
